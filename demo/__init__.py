@@ -1,0 +1,1 @@
+"""TagLoop: tag images, fix the tags, fine-tune on the fixes."""

@@ -1,0 +1,85 @@
+"""The vocabulary of a checkpoint: label names in logit order, their categories and thresholds.
+
+Reads and writes `selected_tags.csv`. Knows nothing of models or pages.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from demo.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """L label names in logit order.
+
+    names: L distinct, non-empty strings.
+    categories: one per name, or empty where the checkpoint has none.
+    thresholds: one per name in [0, 1], or None for a label without one; empty where none were tuned.
+    Raises CheckpointError for duplicates, empty names or lists of unequal length.
+    """
+
+    names: tuple[str, ...]
+    categories: tuple[str, ...] = ()
+    thresholds: tuple[float | None, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        for what, values in (("categories", self.categories), ("thresholds", self.thresholds)):
+            if values and len(values) != len(self.names):
+                raise CheckpointError(f"There are {len(self.names)} label names but {len(values)} {what}.")
+        if len(set(self.names)) != len(self.names):
+            seen: set[str] = set()
+            twice = next(name for name in self.names if name in seen or seen.add(name))
+            raise CheckpointError(f"The label {twice!r} is there twice.", "Every logit needs a name of its own.")
+        if "" in self.names:
+            raise CheckpointError(f"Label number {self.names.index('')} has an empty name.")
+        for threshold in self.thresholds:
+            if threshold is not None and not (math.isfinite(threshold) and 0 <= threshold <= 1):
+                raise CheckpointError(f"A label's threshold is {threshold}.", "Thresholds lie in [0, 1].")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Logit position by name."""
+        return {name: position for position, name in enumerate(self.names)}
+
+    @classmethod
+    def from_csv(cls, path: Path) -> LabelSet:
+        """Read `selected_tags.csv`: a `name` column, and `category` and `best_threshold` where there.
+
+        Tags named `null`, `nan` or `NA` are names like any other. Raises CheckpointError.
+        """
+        try:
+            rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise CheckpointError(f"{path} cannot be read.", f"{error}.") from error
+        if not rows or "name" not in rows[0]:
+            raise CheckpointError(f"{path} has no column `name` with rows under it.")
+        try:
+            thresholds = tuple(float(row["best_threshold"]) if row.get("best_threshold") else None for row in rows)
+        except ValueError as error:
+            raise CheckpointError(f"{path} has a threshold that is no number.", f"{error}.") from error
+        return cls(
+            names=tuple(row["name"] for row in rows),
+            categories=tuple(row["category"] or "" for row in rows) if "category" in rows[0] else (),
+            thresholds=thresholds if any(value is not None for value in thresholds) else (),
+        )
+
+    def to_csv(self) -> str:
+        """The text of `selected_tags.csv`: name, category, best_threshold (empty where untuned)."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["name", "category", "best_threshold"])
+        categories = self.categories or ("",) * len(self)
+        thresholds = self.thresholds or (None,) * len(self)
+        for name, category, threshold in zip(self.names, categories, thresholds, strict=True):
+            writer.writerow([name, category, "" if threshold is None else f"{threshold:.4f}"])
+        return text.getvalue()

@@ -1,0 +1,260 @@
+"""Flags, the environment and limits: everything a person can set, read once into frozen values.
+
+One table holds the flags of every command, so that each flag also comes from the environment as
+`TAGLOOP_<FLAG>` and a `TAGLOOP_` name that no command has is an error and not a silent typo. A flag on the
+command line wins over the environment, the environment over the default. Tokens and the Hub's own variables
+(`HF_TOKEN`, `HF_ENDPOINT`, …) are not read here: huggingface_hub reads them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from demo.errors import BadInput
+
+PREFIX = "TAGLOOP_"
+ROOT = Path(__file__).resolve().parent.parent
+EMBEDDED_CHECKPOINT = ROOT / "assets" / "checkpoint"
+EXAMPLES = ROOT / "assets" / "examples"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag: its name without dashes, what it is for, and how its text becomes a value."""
+
+    name: str
+    help: str
+    default: object = None
+    convert: Callable[[str], object] = str
+    choices: tuple[str, ...] = ()
+    metavar: str | None = None
+    required: bool = False
+
+    @property
+    def is_switch(self) -> bool:
+        return self.convert is bool
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.name.upper().replace("-", "_")
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError("a whole number from 0 is needed")
+    return number
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError("a whole number from 1 is needed")
+    return number
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise ValueError("a finite number from 0 is needed")
+    return number
+
+
+def _threshold(text: str) -> str | float:
+    if text in ("tuned", "mcut"):
+        return text
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise ValueError("a number from 0 to 1, tuned or mcut is needed")
+    return number
+
+
+MODEL = Flag("model", "checkpoint: owner/name, owner/name@revision or a folder (default: assets/checkpoint)", metavar="REF")
+DEVICE = Flag("device", "where the model runs", "auto", choices=("auto", "cpu", "cuda", "mps"))
+BATCH_SIZE = Flag("batch-size", "images a step", 32, _positive, metavar="N")
+CSV = Flag("csv", "corrections CSV, fastai CSV, 0/1 columns, or a PaddleClas list file", required=True, metavar="FILE")
+
+COMMANDS: dict[str, tuple[Flag, ...]] = {
+    "app": (
+        MODEL,
+        Flag("corrections", "folder of the corrections CSV and its images", "corrections", metavar="DIR"),
+        Flag("images", "folder of images to work through", metavar="DIR"),
+        DEVICE,
+        Flag("host", "address to listen on (default: GRADIO_SERVER_NAME or 127.0.0.1)", metavar="H"),
+        Flag("port", "port to listen on (default: GRADIO_SERVER_PORT or 7860)", None, _count, metavar="P"),
+        Flag("mcp", "also serve the API as MCP tools", False, bool),
+    ),
+    "tag": (
+        MODEL,
+        Flag("threshold", "0 to 1, tuned (per label) or mcut (default: the checkpoint's own)", None, _threshold, metavar="T"),
+        Flag("out", "CSV to write", "tags.csv", metavar="FILE"),
+        Flag("scores", "also write every score here, as .npz", metavar="FILE"),
+        BATCH_SIZE,
+        Flag("workers", "threads that decode images", 2, _positive, metavar="N"),
+        DEVICE,
+        Flag("resume", "keep the rows that the CSV already has", False, bool),
+    ),
+    "finetune": (
+        # what goes in and out
+        CSV,
+        Flag("out", "folder for the new checkpoint; empty or new", required=True, metavar="DIR"),
+        MODEL,
+        Flag("labels", "a new vocabulary: JSON {label: [old label, …]}", metavar="MAP.json"),
+        Flag("new-labels", "labels in the CSV that the model lacks", "add", choices=("add", "error", "skip")),
+        # what is learned
+        Flag("unknown", "what an unknown cell teaches", "distill", choices=("distill", "ignore", "negative")),
+        Flag("loss", "the loss on known cells", "bce", choices=("bce", "asl")),
+        Flag("train", "which weights move; auto goes by the number of images", "auto", choices=("auto", "head", "norm", "full")),
+        # how long and how fast
+        Flag("epochs", "epochs of the phase that moves the backbone (default: by --train)", None, _count, metavar="N"),
+        Flag("head-epochs", "epochs of the frozen-backbone phase", 30, _count, metavar="N"),
+        BATCH_SIZE,
+        Flag("lr-head", "highest learning rate of the head", 1e-3, _rate, metavar="LR"),
+        Flag("lr-backbone", "highest learning rate of the backbone's last block", 1e-4, _rate, metavar="LR"),
+        Flag("distill-weight", "weight of an unknown cell beside a known one", 0.3, _rate, metavar="W"),
+        Flag("image-size", "square input in pixels (default: the checkpoint's)", None, _positive, metavar="PX"),
+        Flag("mosaic", "share of training images pasted together four at a time", 0.0, _rate, metavar="P"),
+        DEVICE,
+        Flag("workers", "processes that decode and augment images", 2, _count, metavar="N"),
+        # the rest
+        Flag("half", "store the weights in fp16", False, bool),
+        Flag("seed", "same seed, same machine: same metrics", 0, _count, metavar="N"),
+        Flag("resume", "go on from an interrupted run in --out", False, bool),
+        Flag("check", "read everything, train nothing: list every bad row and show one sample's way", False, bool),
+    ),
+    "evaluate": (
+        CSV,
+        MODEL,
+        Flag("split", "rows to score", "valid", choices=("valid", "train", "all")),
+        Flag("json", "write the report here", metavar="FILE"),
+        Flag("predictions", "write scores, targets and file names here, as .npz", metavar="FILE"),
+        BATCH_SIZE,
+        DEVICE,
+    ),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that raises our error, with the usage, and never exits on bad input."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise BadInput(f"{self.prog}: {message}.", next_step=f"See {self.prog} --help.")
+
+
+def parse_flags(
+    command: str,
+    arguments: Sequence[str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    *,
+    description: str = "",
+    positional: tuple[str, str] | None = None,
+) -> argparse.Namespace:
+    """Read one command's flags from `arguments` (default `sys.argv[1:]`) and `TAGLOOP_` variables.
+
+    positional: name and help of arguments that take one or more values (`demo.tag`'s paths).
+    Raises BadInput for an unknown flag or variable and for a value that does not convert.
+    """
+    environment = os.environ if environment is None else environment
+    known = {flag.variable for flags in COMMANDS.values() for flag in flags}
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in known:
+            raise BadInput(
+                f"The environment variable {name} belongs to no flag.",
+                next_step=f"Unset it, or use one of {', '.join(sorted(known))}.",
+            )
+    program = "python app.py" if command == "app" else f"python -m demo.{command}"
+    parser = _Parser(prog=program, description=description, allow_abbrev=False)
+    if positional:
+        parser.add_argument(positional[0].lower(), metavar=positional[0], nargs="+", help=positional[1])
+    flags = COMMANDS[command]
+    for flag in flags:
+        text = f"{flag.help} [{flag.variable}]"
+        if flag.is_switch:
+            parser.add_argument(f"--{flag.name}", action=argparse.BooleanOptionalAction, default=None, help=text)
+        else:
+            shown = "" if flag.default is None else f" (default: {flag.default})"
+            metavar = flag.metavar or ("|".join(flag.choices) if flag.choices else None)
+            parser.add_argument(f"--{flag.name}", default=None, metavar=metavar, help=text.replace("%", "%%") + shown)
+    parsed = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
+    for flag in flags:
+        key = flag.name.replace("-", "_")
+        given = getattr(parsed, key)
+        source = f"--{flag.name}"
+        if given is None and environment.get(flag.variable, "") != "":
+            given, source = environment[flag.variable], flag.variable
+        setattr(parsed, key, _value(flag, given, source, parser))
+    return parsed
+
+
+def _value(flag: Flag, given: object, source: str, parser: _Parser) -> object:
+    """The value of one flag from its text, or its default."""
+    if given is None:
+        if flag.required:
+            parser.error(f"--{flag.name} is required")
+        return flag.default
+    if flag.is_switch:
+        if isinstance(given, bool):
+            return given
+        if str(given).lower() in ("1", "true", "yes", "on"):
+            return True
+        if str(given).lower() in ("0", "false", "no", "off"):
+            return False
+        raise BadInput(f"{source} is {given!r}.", "It is a switch.", "Use 1 or 0.")
+    if flag.choices and given not in flag.choices:
+        raise BadInput(f"{source} is {given!r}.", next_step=f"Use one of {', '.join(flag.choices)}.")
+    try:
+        return flag.convert(str(given))
+    except ValueError as error:
+        raise BadInput(f"{source} is {given!r}.", f"{error}.".capitalize(), f"See {parser.prog} --help.") from None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the app runs with. Limits carry their units in their names."""
+
+    model: str | None = None
+    corrections: Path = Path("corrections")
+    images: Path | None = None
+    runs: Path = Path("runs")
+    device: str = "auto"
+    host: str = "127.0.0.1"
+    port: int | None = None
+    mcp: bool = False
+    max_upload_bytes: int = 32 * 1024 * 1024
+    max_queue_length: int = 64
+    chips_in_page: int = 300
+
+    @classmethod
+    def from_flags(
+        cls, arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
+    ) -> Settings:
+        """Read `python app.py`'s flags; GRADIO_SERVER_NAME and _PORT stand in for --host and --port."""
+        environment = os.environ if environment is None else environment
+        flags = parse_flags("app", arguments, environment, description="Tag images, fix the tags, fine-tune on the fixes.")
+        port = flags.port
+        if port is None and environment.get("GRADIO_SERVER_PORT"):
+            try:
+                port = int(environment["GRADIO_SERVER_PORT"])
+            except ValueError:
+                raise BadInput(
+                    f"GRADIO_SERVER_PORT is {environment['GRADIO_SERVER_PORT']!r}.", next_step="Use a port number."
+                ) from None
+        if port is not None and not 0 < port < 65536:
+            raise BadInput(f"The port is {port}.", next_step="Use a number from 1 to 65535.")
+        images = Path(flags.images) if flags.images else None
+        if images is not None and not images.is_dir():
+            raise BadInput(f"--images {images} is not a folder.", next_step="Name a folder that holds images.")
+        return cls(
+            model=flags.model,
+            corrections=Path(flags.corrections),
+            images=images,
+            device=flags.device,
+            host=flags.host or environment.get("GRADIO_SERVER_NAME") or "127.0.0.1",
+            port=port,
+            mcp=flags.mcp,
+        )
