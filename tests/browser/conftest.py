@@ -1,0 +1,88 @@
+"""A Chromium for the browser tests: a fresh context each, and no test passes with errors on its page.
+
+`page` fails its test when the page logs an error, throws, or asks any other host for anything. `serve` launches a
+gr.Blocks inside the test process and closes it afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+with warnings.catch_warnings():  # what importing other people's code warns about is not this project's
+    warnings.simplefilter("ignore")
+    import gradio as gr
+    from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+
+CHROMIUM_ARGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+).split()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this folder is a browser test; warnings from inside the server's dependencies are not errors."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+            for module in ("gradio", "pandas", "starlette", "uvicorn", "websockets", "anyio", "asyncio"):
+                item.add_marker(pytest.mark.filterwarnings(rf"ignore:::{module}(\..*)?"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium where there is one, else the one that Playwright installed."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=os.environ.get("CHROMIUM") or shutil.which("chromium"), args=CHROMIUM_ARGS
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page in a context of its own, 1440×900, that watches for errors and outside requests."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    faults: list[str] = []
+
+    def console(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            faults.append(f"console: {message.text}")
+
+    def request(request: Request) -> None:
+        if urlsplit(request.url).hostname not in ("127.0.0.1", "localhost", None):
+            faults.append(f"request to {request.url}")
+
+    page.on("console", console)
+    page.on("pageerror", lambda error: faults.append(f"error: {error}"))
+    page.on("request", request)
+    yield page
+    context.close()
+    assert not faults, "\n".join(faults)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[gr.Blocks], str]]:
+    """Launch a Blocks on a free port of 127.0.0.1 and return its URL."""
+    launched: list[gr.Blocks] = []
+
+    def launch(blocks: gr.Blocks, **options: object) -> str:
+        _, url, _ = blocks.launch(
+            server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, ssr_mode=False, **options
+        )
+        launched.append(blocks)
+        return url
+
+    yield launch
+    for blocks in launched:
+        blocks.close()
