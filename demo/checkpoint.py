@@ -1,0 +1,289 @@
+"""A Hub repo or a folder becomes a `Checkpoint`: model, labels, preprocessing, revision; and a folder again.
+
+Reads safetensors only, runs no remote code and never half-loads: whatever is wrong is a CheckpointError (or a
+HubError, see `demo.hub`) before anything is handed out. Of the layouts that design.md lists, plain timm is
+built here; the others are recognised and named in the error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from timm.data import resolve_data_config
+from timm.models import PretrainedCfg
+
+from demo import hub
+from demo.errors import CheckpointError
+from demo.labels import LabelSet
+from demo.settings import EMBEDDED_CHECKPOINT
+
+DEFAULT_THRESHOLD = 0.5
+CONFIG, WEIGHTS, TAGS, METRICS, CARD = (
+    "config.json",
+    "model.safetensors",
+    "selected_tags.csv",
+    "metrics.json",
+    "README.md",
+)
+_SYNSET = re.compile(r"n\d{8}")
+
+
+@dataclass
+class Checkpoint:
+    """A model in eval mode on the CPU in fp32, and all that belongs to it.
+
+    ref: what was asked for. identity: what is written to corrections, `owner/name@<commit>` or
+    `local:NAME@<first 12 of the weights' sha256>`. config: the `config.json`. data: timm's data config
+    (input_size, interpolation, mean, std, crop_pct, crop_mode). metrics: `metrics.json`, or empty.
+    single_label: the head was trained with a softmax; its scores are not independent.
+    """
+
+    ref: str
+    identity: str
+    model: torch.nn.Module
+    labels: LabelSet
+    config: dict[str, Any]
+    data: dict[str, Any]
+    metrics: dict[str, Any] = field(default_factory=dict)
+    card: str = ""
+    single_label: bool = False
+
+    @property
+    def threshold(self) -> float:
+        """The recommended threshold in [0, 1]: the one its metrics were measured at."""
+        value = self.metrics.get("threshold")
+        return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else DEFAULT_THRESHOLD
+
+    @property
+    def curve(self) -> dict[str, list[float]] | None:
+        """Precision, recall and F1 over the threshold on the validation photos; None where none was stored."""
+        curve = self.metrics.get("curve")
+        return curve if isinstance(curve, dict) and curve.get("threshold") else None
+
+
+def load_checkpoint(ref: str | Path | None = None) -> Checkpoint:
+    """Load a folder, `owner/name` or `owner/name@revision`; None is the embedded default.
+
+    Raises CheckpointError, or HubError where the Hub is the reason.
+    """
+    folder, identity = locate(ref)
+    config = _json(folder / CONFIG)
+    _require_plain_timm(folder, config)
+    labels = _labels(folder, config)
+    state = _weights(folder / WEIGHTS)
+    model = _build(config, len(labels), state, folder)
+    metrics = _json(folder / METRICS) if (folder / METRICS).exists() else {}
+    card = (folder / CARD).read_text(encoding="utf-8", errors="replace") if (folder / CARD).exists() else ""
+    return Checkpoint(
+        ref=str(ref) if ref is not None else str(EMBEDDED_CHECKPOINT),
+        identity=identity,
+        model=model.eval(),
+        labels=labels,
+        config=config,
+        data=resolve_data_config({}, pretrained_cfg=config.get("pretrained_cfg", {}), model=model),
+        metrics=metrics,
+        card=card,
+        single_label=_is_single_label(config, labels),
+    )
+
+
+def locate(ref: str | Path | None) -> tuple[Path, str]:
+    """The folder that holds a checkpoint's files, fetched where needed, and the checkpoint's identity."""
+    folder = EMBEDDED_CHECKPOINT if ref is None else Path(ref)
+    if not folder.is_dir():
+        if hub.is_repo(str(ref)):
+            folder, commit = hub.fetch(str(ref))
+            return folder, f"{str(ref).partition('@')[0]}@{commit}"
+        raise CheckpointError(
+            f"There is no checkpoint at {str(ref)!r}.",
+            "It is neither a folder nor of the form owner/name or owner/name@revision.",
+        )
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            why = "A fine-tune that has not finished leaves such a folder." if name == CONFIG else hub.ONLY_SAFETENSORS
+            raise CheckpointError(f"The folder {folder} has no {name}.", why)
+    return folder, f"local:{folder.resolve().name}@{_sha256(folder / WEIGHTS)[:12]}"
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, half: bool = False) -> None:
+    """Write a plain timm checkpoint; `config.json` comes last, so that an unfinished folder does not load.
+
+    half: store floating-point weights in fp16.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model, data = checkpoint.model, checkpoint.data
+    dtype = torch.float16 if half else torch.float32
+    state = {
+        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).detach().cpu().contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    kept = ("architecture", "model_args")
+    config = {key: checkpoint.config[key] for key in kept if key in checkpoint.config}
+    config |= {
+        "num_classes": len(checkpoint.labels),
+        "num_features": model.num_features,
+        "global_pool": checkpoint.config.get("global_pool", model.pretrained_cfg.get("global_pool")),
+        "problem_type": "multi_label_classification",
+        "label_names": list(checkpoint.labels.names),
+        "pretrained_cfg": {
+            "num_classes": len(checkpoint.labels),
+            **{key: data[key] for key in ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")},
+            "fixed_input_size": bool(model.pretrained_cfg.get("fixed_input_size", False)),
+            "first_conv": model.pretrained_cfg.get("first_conv"),
+            "classifier": model.pretrained_cfg.get("classifier"),
+        },
+    }
+    temporary = folder / (WEIGHTS + ".new")
+    save_file(state, temporary, metadata={"format": "pt"})
+    _sync(temporary)
+    temporary.replace(folder / WEIGHTS)
+    write_text(folder / TAGS, checkpoint.labels.to_csv())
+    write_text(folder / METRICS, json.dumps(checkpoint.metrics, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / CARD, checkpoint.card)
+    write_text(folder / CONFIG, json.dumps(config, indent=1, ensure_ascii=False) + "\n")
+
+
+def with_input(checkpoint: Checkpoint, size: int | None, crop_mode: str | None) -> Checkpoint:
+    """The same checkpoint on a square input of `size` pixels; position embeddings are resampled (bicubic)."""
+    data, config = dict(checkpoint.data), dict(checkpoint.config)
+    if crop_mode:
+        data |= {"crop_mode": crop_mode} | ({"crop_pct": 1.0} if crop_mode == "squash" else {})
+    if size and size != data["input_size"][-1]:
+        if not hasattr(checkpoint.model, "set_input_size"):
+            raise CheckpointError(
+                f"{config['architecture']} takes no other input size.", next_step="Leave --image-size out."
+            )
+        try:
+            checkpoint.model.set_input_size(img_size=(size, size))
+        except (AssertionError, ValueError) as error:
+            raise CheckpointError(f"{config['architecture']} cannot take {size} px.", f"{error}.") from error
+        data["input_size"] = (data["input_size"][0], size, size)
+        config["model_args"] = {**config.get("model_args", {}), "img_size": size}
+    return replace(checkpoint, data=data, config=config)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or none of it, synced to disk."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(text, encoding="utf-8")
+    _sync(temporary)
+    temporary.replace(path)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON.", f"{error}.") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} is not a JSON object.")
+    return value
+
+
+def _require_plain_timm(folder: Path, config: dict[str, Any]) -> None:
+    """Raise CheckpointError, naming the layout, for what is not plain timm."""
+    tags = folder / TAGS
+    layout = None
+    if (folder / "preprocess.json").exists():
+        layout = "an animetimm checkpoint (preprocess.json)"
+    elif tags.exists() and "tag_id" in tags.open(encoding="utf-8").readline() and "architecture" in config:
+        layout = "a WD tagger (selected_tags.csv with tag_id)"
+    elif "model_type" in config:
+        layout = "a transformers checkpoint (model_type in config.json)"
+    if layout:
+        raise CheckpointError(f"{folder} is {layout}.", "Plain timm checkpoints are loaded so far.")
+    architecture = config.get("architecture")
+    if not isinstance(architecture, str) or not timm.is_model(architecture):
+        raise CheckpointError(
+            f"{folder / CONFIG} names the architecture {architecture!r}.", f"timm {timm.__version__} has no such model."
+        )
+
+
+def _labels(folder: Path, config: dict[str, Any]) -> LabelSet:
+    """The label set of a plain timm config; categories and thresholds from `selected_tags.csv` where it is."""
+    names = config.get("label_names") or config.get("pretrained_cfg", {}).get("label_names") or config.get("tags")
+    if isinstance(names, dict):
+        names = list(names.values())
+    if not names:
+        raise CheckpointError(f"{folder / CONFIG} names no labels.", "A plain timm checkpoint has them in label_names.")
+    labels = LabelSet(tuple(str(name) for name in names))
+    if (folder / TAGS).exists():
+        tags = LabelSet.from_csv(folder / TAGS)
+        if tags.names != labels.names:
+            raise CheckpointError(
+                f"{folder / TAGS} and config.json do not name the same labels in the same order.",
+                f"They hold {len(tags)} and {len(labels)} labels.",
+            )
+        return tags
+    return labels
+
+
+def _weights(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file.", f"{error}.", "Fetch or save it again."
+        ) from error
+    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CheckpointError(
+                f"{path} holds NaN or infinity in {name}.", "A model of it would score nothing right."
+            )
+    return state
+
+
+def _build(config: dict[str, Any], labels: int, state: dict[str, torch.Tensor], folder: Path) -> torch.nn.Module:
+    """The timm model with exactly these weights."""
+    known = {entry.name for entry in fields(PretrainedCfg)}
+    pretrained_cfg = {key: value for key, value in config.get("pretrained_cfg", {}).items() if key in known}
+    arguments = {"num_classes": labels} | dict(config.get("model_args", {}))
+    try:
+        model = timm.create_model(config["architecture"], pretrained=False, pretrained_cfg=pretrained_cfg, **arguments)
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise CheckpointError(
+            f"timm cannot build {config['architecture']} as {folder / CONFIG} asks.", f"{error}."
+        ) from error
+    head = model.get_classifier()
+    key = next(
+        (name for name, parameter in model.named_parameters() if parameter is getattr(head, "weight", None)), None
+    )
+    if key in state and len(state[key]) != labels:
+        raise CheckpointError(
+            f"{folder} has {labels} label names but its head has {len(state[key])} outputs.",
+            "Each output needs one name.",
+            "Take the label list that this model was trained with.",
+        )
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"The weights in {folder} do not fit {config['architecture']}.", f"{first}.") from error
+    return model
+
+
+def _is_single_label(config: dict[str, Any], labels: LabelSet) -> bool:
+    if "problem_type" in config:
+        return config["problem_type"] == "single_label_classification"
+    return all(_SYNSET.fullmatch(name) for name in labels.names)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,88 @@
+"""Losses on partly known targets, and the checks that keep a strange loss from being believed.
+
+A batch carries `targets` (B, L), values in [0, 1], and `known` (B, L), true where a person decided. Where
+`known` is false the target is the frozen old model's probability (or 0, or unused; see `--unknown`).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from demo.errors import TargetsError
+
+
+def check_targets(logits: torch.Tensor, targets: torch.Tensor) -> None:
+    """Raise TargetsError for integer targets, another shape than the logits', NaN, or values outside [0, 1]."""
+    if not targets.is_floating_point():
+        raise TargetsError(
+            f"Targets are {targets.dtype}.",
+            "Multi-label targets are multi-hot floats, one per logit, not class numbers.",
+            "Use targets.float().",
+        )
+    if targets.shape != logits.shape:
+        raise TargetsError(
+            f"Targets have the shape {tuple(targets.shape)}, logits {tuple(logits.shape)}.",
+            "Each logit needs one target.",
+            "Check that the CSV's vocabulary is the model's.",
+        )
+    if not torch.isfinite(targets).all():
+        raise TargetsError("A target is NaN or infinite.", next_step="Check the rows that the targets came from.")
+    if targets.numel() and (targets.min() < 0 or targets.max() > 1):
+        raise TargetsError(
+            f"Targets run from {targets.min():.3g} to {targets.max():.3g}.",
+            "Outside [0, 1] the loss can turn negative.",
+            "Mask unknown cells before the loss; 1 is present, 0 absent.",
+        )
+
+
+def check_logits(logits: torch.Tensor) -> None:
+    """Raise TargetsError for NaN, and for logits (N, L), N > 1, that look like a sigmoid's or softmax's output."""
+    if not torch.isfinite(logits).all():
+        raise TargetsError("A logit is NaN or infinite.", next_step="Lower the learning rate or check the weights.")
+    if logits.numel() > 1 and logits.min() >= 0 and logits.max() <= 1 and logits.std() > 1e-6:
+        raise TargetsError(
+            "Every output of the model lies in [0, 1].",
+            "They look like scores that already went through a sigmoid or softmax; the loss applies its own.",
+            "Take the activation out of the model's head.",
+        )
+
+
+def known_cell_loss(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    known: torch.Tensor,
+    *,
+    kind: str = "bce",
+    unknown_weight: float = 0.0,
+) -> torch.Tensor:
+    """Mean loss over known cells plus `unknown_weight` times the mean soft BCE over unknown ones.
+
+    Two means, so that five decided labels among ten thousand are not drowned. Computed in fp32: ASL overflows
+    in fp16. kind: "bce" or "asl". Raises TargetsError as `check_targets` does.
+    """
+    logits = logits.float()
+    check_targets(logits, targets)
+    hard = (
+        F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        if kind == "bce"
+        else asymmetric(logits, targets)
+    )
+    loss = (hard * known).sum() / known.sum().clamp(min=1)
+    if unknown_weight > 0:
+        unknown = ~known
+        soft = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        loss = loss + unknown_weight * (soft * unknown).sum() / unknown.sum().clamp(min=1)
+    return loss
+
+
+def asymmetric(logits: torch.Tensor, targets: torch.Tensor, gamma: float = 4.0, clip: float = 0.05) -> torch.Tensor:
+    """Asymmetric loss per cell: easy negatives weigh little, negatives under `clip` nothing.
+
+    Source: Ridnik et al., "Asymmetric Loss for Multi-Label Classification", ICCV 2021, with gamma+ = 0.
+    """
+    present = torch.sigmoid(logits)
+    absent = (1 - present + clip).clamp(max=1)
+    positive = targets * F.logsigmoid(logits)
+    negative = (1 - targets) * absent.clamp(min=1e-8).log() * (1 - absent).pow(gamma)
+    return -(positive + negative)

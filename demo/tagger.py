@@ -1,0 +1,101 @@
+"""Images to scores: device, precision, batching. One `Tagger` serves many threads.
+
+Takes decoded RGB images (see `demo.images`) and gives probabilities; which labels are active is decided
+elsewhere (`demo.thresholds`, the page).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data import create_transform
+
+from demo.checkpoint import Checkpoint
+from demo.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """Scores (L,) float32 in [0, 1] of one image, and the milliseconds the model took."""
+
+    scores: np.ndarray
+    milliseconds: float
+
+
+def choose_device(wanted: str = "auto") -> str:
+    """CUDA, then MPS, then CPU; raises BadInput for a device that is not here."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return next(device for device, here in available.items() if here)
+    if not available.get(wanted):
+        here = ", ".join(device for device, there in available.items() if there)
+        raise BadInput(f"The device {wanted} is not available.", f"PyTorch finds: {here}.", "Use --device auto.")
+    return wanted
+
+
+def choose_precision(device: str) -> tuple[str, torch.dtype | None]:
+    """The name and autocast dtype that pay on a device: bf16 or fp16 on CUDA, fp16 on MPS, none on the CPU.
+
+    On a CPU a single image is bound by memory and overhead, and bf16 would cost accuracy for little.
+    """
+    if device == "cuda":
+        return ("bf16", torch.bfloat16) if torch.cuda.is_bf16_supported() else ("fp16", torch.float16)
+    return ("fp16", torch.float16) if device == "mps" else ("fp32", None)
+
+
+class Tagger:
+    """A checkpoint on a device.
+
+    device: "cpu", "cuda" or "mps". precision: "fp32", "bf16" or "fp16".
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
+        self.checkpoint = checkpoint
+        self.device = choose_device(device)
+        self.precision, self._dtype = choose_precision(self.device)
+        self.transform = create_transform(**checkpoint.data, is_training=False)
+        self._model = checkpoint.model.to(self.device).eval()
+        if self.device == "cuda":
+            self._model = self._model.to(memory_format=torch.channels_last)
+        self._lock = threading.Lock()
+
+    def scores(self, images: Sequence[Image.Image], batch_size: int = 32) -> np.ndarray:
+        """Probabilities (N, L), float32 in [0, 1], of N RGB images of any size."""
+        parts = [
+            self._forward(torch.stack([self.transform(image) for image in images[start : start + batch_size]]))
+            for start in range(0, len(images), batch_size)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.checkpoint.labels)), np.float32)
+
+    def tag(self, image: Image.Image) -> Tagged:
+        """Scores of one image; the time is the model's alone, without decoding and resizing."""
+        pixels = self.transform(image).unsqueeze(0)
+        started = time.perf_counter()
+        scores = self._forward(pixels)[0]
+        return Tagged(scores, (time.perf_counter() - started) * 1000)
+
+    @torch.inference_mode()
+    def _forward(self, pixels: torch.Tensor) -> np.ndarray:
+        """Probabilities (B, L) of pixels (B, 3, H, W); the sigmoid (softmax for a single-label head) in fp32."""
+        with self._lock, self._autocast():
+            if self.device == "cuda":
+                pixels = pixels.contiguous(memory_format=torch.channels_last)
+            logits = self._model(pixels.to(self.device, non_blocking=True)).float()
+            scores = logits.softmax(-1) if self.checkpoint.single_label else logits.sigmoid()
+            return scores.cpu().numpy()
+
+    def _autocast(self) -> AbstractContextManager:
+        return torch.autocast(self.device, dtype=self._dtype) if self._dtype else nullcontext()
+
+
+def batches(items: Sequence, size: int) -> Iterator[Sequence]:
+    """Runs of at most `size` items, in order."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
