@@ -109,26 +109,15 @@ class TagEditor(gr.HTML):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
-            **{
-                "value": None,
-                "html_template": (_HERE / "tag_editor.html").read_text(encoding="utf-8"),
-                "css_template": (_HERE / "tag_editor.css").read_text(encoding="utf-8"),
-                "js_on_load": "".join(
-                    (_HERE / name).read_text(encoding="utf-8") for name in ("tag_editor_model.js", "tag_editor.js")
-                ),
-                "apply_default_css": False,
-                **kwargs,
-            }
+            html_template=_read("tag_editor.html"),
+            css_template=_read("tag_editor.css"),
+            js_on_load=_read("tag_editor_model.js") + _read("tag_editor.js"),
+            apply_default_css=False,
+            **kwargs,
         )
 
     def api_info(self) -> dict[str, Any]:
         return {"type": "object", "description": "The tag editor's state; of no use outside the page."}
-
-    def example_payload(self) -> None:
-        return None
-
-    def example_value(self) -> None:
-        return None
 
     def postprocess(self, value: EditorState | Status | None) -> dict[str, Any] | None:
         """What the page gets. Raises ValueError for a state that it could not show."""
