@@ -16,6 +16,7 @@ let tags; // its Tags; undefined while there is no image
 let view; // what the chips show now
 let chips = new Map(); // name → chip, each made once an image
 let shown = []; // the chips of rank 0 … view.end
+let kept = []; // the decided chips after them
 let roving; // the one chip that Tab reaches
 let announcement;
 
@@ -50,9 +51,12 @@ function draw() {
     shown.push(chip);
     bands.kept.before(chip);
   }
-  const kept = view.kept.map(chipOf);
-  while (bands.kept.nextSibling && !kept.includes(bands.kept.nextSibling)) bands.kept.nextSibling.remove();
-  kept.forEach((chip) => chip === box.lastChild || box.append(chip));
+  const wanted = view.kept.map(chipOf);
+  if (wanted.length !== kept.length || wanted.some((chip, i) => chip !== kept[i])) {
+    for (const chip of kept) if (!shown.includes(chip)) chip.remove();
+    bands.kept.after(...wanted);
+    kept = wanted;
+  }
   (shown[view.boundary] ?? bands.kept).before(bands.candidate);
   for (const chip of [...shown, ...kept]) {
     const state = tags.state(chip.dataset.label, view.boundary);
@@ -80,9 +84,11 @@ function draw() {
 function drawNumbers() {
   named("active-count").value = view.count;
   find(".value").value = text(threshold());
+  slider.parentNode.style.setProperty("--at", threshold());
   reset.disabled = threshold() === tags.recommended;
   undo.disabled = tags.done.length === 0;
   redo.disabled = tags.undone.length === 0;
+  holdFocus();
   const curve = find(".curve");
   curve.hidden = !value.curve || tags.tuned;
   if (!curve.hidden) {
@@ -96,6 +102,12 @@ function drawNumbers() {
     : "tuned per label";
   clearTimeout(announcement);
   announcement = setTimeout(() => (find(".announcer").textContent = `${view.count} labels active`), 600);
+}
+
+/** A control that was just disabled would drop the focus, and the keys with it. */
+function holdFocus() {
+  const focused = document.activeElement;
+  if (focused.disabled && root.contains(focused)) root.focus();
 }
 
 function rove(chip) {
@@ -124,6 +136,7 @@ function show(what) {
   const idle = what !== "ready";
   for (const control of [slider, field, save, reviewAll, tunedSwitch]) control.disabled = idle;
   if (idle) for (const control of [undo, redo, reset]) control.disabled = true;
+  holdFocus();
   if (what === "busy" && !calm.matches) pulse.play();
   else pulse.cancel();
 }
@@ -138,7 +151,7 @@ function load() {
     slider.value = value.slider;
     tunedSwitch.checked = value.tuned;
     find(".tuned").hidden = !value.thresholds;
-    find(".rail").style.setProperty("--recommended", value.threshold);
+    slider.parentNode.style.setProperty("--recommended", value.threshold);
   } else if (pushed.clear) {
     value = tags = undefined;
     named("active-count").value = 0;
@@ -146,16 +159,16 @@ function load() {
     value = { ...value, revision: pushed.revision };
     props.value = value;
   }
-  const status = pushed.status ?? { state: "", text: "" };
+  const { state = "", text = "" } = pushed;
   if (pushed.scores !== undefined || pushed.clear) {
     chips.forEach((chip) => chip.remove());
-    [chips, shown, roving] = [new Map(), [], undefined];
+    [chips, shown, kept, roving] = [new Map(), [], [], undefined];
     closeList();
     field.value = "";
   }
-  show(status.state === "busy" ? "busy" : tags ? "ready" : "empty");
+  show(state === "busy" ? "busy" : tags ? "ready" : "empty");
   if (tags) draw();
-  say(status);
+  say({ state, text });
   if (inside && !root.contains(document.activeElement)) root.focus();
 }
 
@@ -279,11 +292,10 @@ const COMMANDS = {
 function editorKey(event) {
   const command = event.ctrlKey || event.metaKey;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (!tags && key !== "n") return;
+  if (root.dataset.view !== "ready" && key !== "n") return;
   if (command && (key === "z" || key === "y")) {
     if (event.target === field && field.value) return;
-    const control = key === "y" || event.shiftKey ? redo : undo;
-    control.click();
+    (key === "y" || event.shiftKey ? redo : undo).click();
   } else if (command || event.altKey || event.target === field) {
     return;
   } else if (COMMANDS[key]) {

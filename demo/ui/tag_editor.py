@@ -15,14 +15,15 @@ import base64
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import gradio as gr
 import numpy as np
 
-_HERE = Path(__file__).parent
+from demo import thresholds
+
 _TYPED = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,200}")  # a new label: one line of text
 _revisions = itertools.count(1)  # an equal value would not be noticed in the page
 
@@ -89,78 +90,49 @@ class Decisions:
     reviewed: Literal["listed", "all"]
 
 
-def active_mask(
-    scores: np.ndarray, threshold: float, tuned: np.ndarray | None = None, recommended: float = 0.0
-) -> np.ndarray:
-    """The labels that are active, (L,) bool, for float32 scores (L,); the page's script gives the same bits.
-
-    Without `tuned`, scores are compared with the threshold rounded to float32, which is what NumPy makes of
-    `scores >= 0.35`. With it, (L,) float32, each label's own threshold is shifted by `threshold - recommended` in
-    float64.
-    """
-    if tuned is None:
-        return scores >= np.float32(threshold)
-    return scores.astype(np.float64) - tuned.astype(np.float64) >= threshold - recommended
-
-
 class TagEditor(gr.HTML):
     """Chips, threshold slider, autocomplete, undo and the save buttons, as one component."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
-            **{
-                "value": None,
-                "html_template": (_HERE / "tag_editor.html").read_text(encoding="utf-8"),
-                "css_template": (_HERE / "tag_editor.css").read_text(encoding="utf-8"),
-                "js_on_load": "".join(
-                    (_HERE / name).read_text(encoding="utf-8") for name in ("tag_editor_model.js", "tag_editor.js")
-                ),
-                "apply_default_css": False,
-                **kwargs,
-            }
+            html_template=_read("tag_editor.html"),
+            css_template=_read("tag_editor.css"),
+            js_on_load=_read("tag_editor_model.js") + _read("tag_editor.js"),
+            apply_default_css=False,
+            **kwargs,
         )
 
     def api_info(self) -> dict[str, Any]:
         return {"type": "object", "description": "The tag editor's state; of no use outside the page."}
 
-    def example_payload(self) -> None:
-        return None
-
-    def example_value(self) -> None:
-        return None
-
     def postprocess(self, value: EditorState | Status | None) -> dict[str, Any] | None:
         """What the page gets. Raises ValueError for a state that it could not show."""
         if value is None:
             return None
-        revision = next(_revisions)
         if isinstance(value, Status):
-            status = {"state": value.state, "text": value.text}
-            return {"revision": revision, "status": status, "clear": value.clear}
+            return {"revision": next(_revisions), **asdict(value)}
         names, scores = "\n".join(value.names), np.asarray(value.scores, dtype="<f4")
         if scores.shape != (len(value.names),) or not np.isfinite(scores).all():
             raise ValueError(f"{len(value.names)} labels need as many finite scores; these are {scores.shape}.")
         if names.count("\n") != max(len(value.names) - 1, 0):
             raise ValueError("A label name holds a line break.")
         recommended = round(float(value.threshold), 3)
-        tuned = None
-        if value.thresholds is not None:
-            filled = [recommended if threshold is None else threshold for threshold in value.thresholds]
-            tuned = _encode(np.asarray(filled))
+        tuned = [recommended if threshold is None else threshold for threshold in value.thresholds or ()]
         return {
-            "revision": revision,
+            "revision": next(_revisions),
             "key": value.key,
             "names": names,
             "scores": _encode(scores),
             "threshold": recommended,
-            "curve": None if value.curve is None else {name: list(values) for name, values in value.curve.items()},
-            "thresholds": tuned,
+            "curve": value.curve and dict(value.curve),
+            "thresholds": _encode(np.asarray(tuned)) if tuned else None,
             "confirmed": list(value.confirmed),
             "rejected": list(value.rejected),
             "slider": recommended if value.slider is None else round(float(value.slider), 3),
             "tuned": False,
             "reviewed": "listed",
-            "status": {"state": "note", "text": value.note},
+            "state": "note",
+            "text": value.note,
         }
 
     def preprocess(self, payload: Any) -> Decisions | None:
@@ -168,45 +140,61 @@ class TagEditor(gr.HTML):
         if not isinstance(payload, dict) or "scores" not in payload:
             return None
         try:
-            return _decisions(payload)
-        except (KeyError, TypeError, ValueError) as error:
-            raise gr.Error(
-                "The page sent something unreadable. Reload it and try again.", print_exception=False
-            ) from error
+            return _decisions(**payload)
+        except (TypeError, ValueError) as error:
+            raise gr.Error("The page sent something unreadable. Reload it.", print_exception=False) from error
 
 
-def _decisions(payload: dict[str, Any]) -> Decisions:
-    """Raises KeyError, TypeError or ValueError for what the editor's script would not send."""
-    key, reviewed, is_tuned = payload["key"], payload["reviewed"], payload["tuned"]
-    if not isinstance(key, str) or reviewed not in ("listed", "all") or not isinstance(is_tuned, bool):
-        raise ValueError("key, reviewed or tuned")
-    scores = _decode(payload["scores"])
-    names = payload["names"].split("\n") if len(scores) else []
-    if len(names) != len(scores):
-        raise ValueError("as many names as scores are needed")
-    threshold, recommended = _unit(payload["slider"]), _unit(payload["threshold"])
-    tuned = _decode(payload["thresholds"]) if is_tuned else None
-    vocabulary = set(names)
-    confirmed, rejected = (_labels(payload[name], vocabulary) for name in ("confirmed", "rejected"))
-    if set(confirmed) & set(rejected):
-        raise ValueError("a label is both confirmed and rejected")
-    active = active_mask(scores, threshold, tuned, recommended)
-    falling = np.argsort(-scores, kind="stable")
-    chosen = set(confirmed)
+def _decisions(
+    key: str, names: str, scores: str, threshold: float, thresholds: str | None, slider: float, tuned: bool,
+    confirmed: list[str], rejected: list[str], reviewed: str, **_: object,
+) -> Decisions:  # fmt: skip
+    """What the person saw. Raises TypeError or ValueError for what the page would not send."""
+    for text in (key, names):
+        _check(isinstance(text, str))
+    for number in (threshold, slider):
+        _check(isinstance(number, int | float) and 0 <= number <= 1)
+    _check(isinstance(confirmed, list) and isinstance(rejected, list) and isinstance(tuned, bool))
+    _check(reviewed in ("listed", "all"))
+    values = _decode(scores)
+    vocabulary = names.split("\n") if len(values) else []
+    known, on, off = set(vocabulary), set(confirmed), set(rejected)
+    _check(len(vocabulary) == len(values) and len(on | off) == len([*confirmed, *rejected]))
+    for label in (*confirmed, *rejected):
+        _check(isinstance(label, str) and (label in known or bool(_TYPED.fullmatch(label)) and label == label.strip()))
+    active = _active(values, slider, _decode(thresholds) if tuned else None, threshold)
+    falling = [(vocabulary[i], active[i]) for i in np.argsort(-values, kind="stable")]
+    new = tuple(label for label in confirmed if label not in known)
     return Decisions(
         key=key,
-        threshold=threshold,
-        labels=(
-            *(names[i] for i in falling if (active[i] or names[i] in chosen) and names[i] not in rejected),
-            *(name for name in confirmed if name not in vocabulary),
-        ),
-        rejected=rejected,
-        confirmed=confirmed,
-        new=tuple(name for name in confirmed if name not in vocabulary),
-        model_labels=tuple(names[i] for i in falling if active[i]),
-        tuned=is_tuned,
+        threshold=float(slider),
+        labels=tuple(name for name, is_active in falling if (is_active or name in on) and name not in off) + new,
+        rejected=tuple(rejected),
+        confirmed=tuple(confirmed),
+        new=new,
+        model_labels=tuple(name for name, is_active in falling if is_active),
+        tuned=tuned,
         reviewed=reviewed,
     )
+
+
+def _check(is_so: bool) -> None:
+    if not is_so:
+        raise ValueError("not what the page sends")
+
+
+def _active(scores: np.ndarray, threshold: float, tuned: np.ndarray | None, recommended: float) -> np.ndarray:
+    """The labels that the model has active, (L,) bool, bit for bit those that the page's script finds.
+
+    Each float32 tuned threshold (L,) is shifted by `threshold - recommended`, in float64.
+    """
+    if tuned is None:
+        return thresholds.active(scores, threshold)
+    return scores.astype(np.float64) - tuned >= threshold - recommended
+
+
+def _read(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def _encode(values: np.ndarray) -> str:
@@ -215,22 +203,5 @@ def _encode(values: np.ndarray) -> str:
 
 def _decode(text: str) -> np.ndarray:
     values = np.frombuffer(base64.b64decode(text, validate=True), dtype="<f4")
-    if not np.isfinite(values).all():
-        raise ValueError("scores are finite")
+    _check(bool(np.isfinite(values).all()))
     return values
-
-
-def _unit(number: Any) -> float:
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= 1:
-        raise ValueError("a threshold lies in [0, 1]")
-    return float(number)
-
-
-def _labels(names: Any, vocabulary: set[str]) -> tuple[str, ...]:
-    """Distinct labels, of the vocabulary or as a person may type them."""
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
-        raise ValueError("distinct labels are needed")
-    for name in names:
-        if name not in vocabulary and not (_TYPED.fullmatch(name) and name == name.strip()):
-            raise ValueError("a new label is a short line of text")
-    return tuple(names)

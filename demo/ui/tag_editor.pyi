@@ -123,34 +123,30 @@ class TagEditor(gr.HTML):
         """What the page gets. Raises ValueError for a state that it could not show."""
         if value is None:
             return None
-        revision = next(_revisions)
         if isinstance(value, Status):
-            status = {"state": value.state, "text": value.text}
-            return {"revision": revision, "status": status, "clear": value.clear}
+            return {"revision": next(_revisions), **asdict(value)}
         names, scores = "\n".join(value.names), np.asarray(value.scores, dtype="<f4")
         if scores.shape != (len(value.names),) or not np.isfinite(scores).all():
             raise ValueError(f"{len(value.names)} labels need as many finite scores; these are {scores.shape}.")
         if names.count("\n") != max(len(value.names) - 1, 0):
             raise ValueError("A label name holds a line break.")
         recommended = round(float(value.threshold), 3)
-        tuned = None
-        if value.thresholds is not None:
-            filled = [recommended if threshold is None else threshold for threshold in value.thresholds]
-            tuned = _encode(np.asarray(filled))
+        tuned = [recommended if threshold is None else threshold for threshold in value.thresholds or ()]
         return {
-            "revision": revision,
+            "revision": next(_revisions),
             "key": value.key,
             "names": names,
             "scores": _encode(scores),
             "threshold": recommended,
-            "curve": None if value.curve is None else {name: list(values) for name, values in value.curve.items()},
-            "thresholds": tuned,
+            "curve": value.curve and dict(value.curve),
+            "thresholds": _encode(np.asarray(tuned)) if tuned else None,
             "confirmed": list(value.confirmed),
             "rejected": list(value.rejected),
             "slider": recommended if value.slider is None else round(float(value.slider), 3),
             "tuned": False,
             "reviewed": "listed",
-            "status": {"state": "note", "text": value.note},
+            "state": "note",
+            "text": value.note,
         }
 
     def preprocess(self, payload: Any) -> Decisions | None:
@@ -158,11 +154,9 @@ class TagEditor(gr.HTML):
         if not isinstance(payload, dict) or "scores" not in payload:
             return None
         try:
-            return _decisions(payload)
-        except (KeyError, TypeError, ValueError) as error:
-            raise gr.Error(
-                "The page sent something unreadable. Reload it and try again.", print_exception=False
-            ) from error
+            return _decisions(**payload)
+        except (TypeError, ValueError) as error:
+            raise gr.Error("The page sent something unreadable. Reload it.", print_exception=False) from error
     from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
     if TYPE_CHECKING:
