@@ -1,0 +1,300 @@
+"""The only writer of the corrections CSV: one row per image and annotator, and no saved row is ever lost.
+
+Promises: `save` returns once the image, the row and their folders are on the disk; a first save costs the same
+at any file size; several processes may write at once; a tail torn by a crash is healed and reported. Promises
+none of it on network file systems whose locks do not work, nor when the CSV is changed by hand while a writer
+runs. Reading the tables that users bring is `demo.tables`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from filelock import FileLock
+
+from demo.durable import append, cut, make_folder, put, torn_tail
+from demo.errors import BadInput, CorrectionsError
+from demo.rows import HEADER, OWN_IMAGE, Correction, checked_line, checked_names, from_line, identity, shortened
+from demo.vocabularies import keep_vocabulary, read_vocabulary
+
+__all__ = ["Correction", "Corrections", "read_vocabulary"]
+
+LOCK_SECONDS = 30
+
+
+class Corrections:
+    """The corrections of one folder. Any number of instances, threads and processes may share it.
+
+    healed: what the last healing of a torn tail did, or ''.
+    Raises CorrectionsError when the folder cannot be written or its CSV is somebody else's.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder).absolute()
+        self.csv_path = self.folder / "corrections.csv"
+        self.history_path = self.folder / "history.csv"
+        self.healed = ""
+        self._lock = FileLock(self.folder / "corrections.csv.lock", timeout=LOCK_SECONDS, poll_interval=0.005)
+        # The file stays open: as long as it is, no other file can get its inode number, so the same number means
+        # that the first `_size` bytes are those whose rows are in `_keys` already.
+        self._fd: int | None = None
+        self._size = 0
+        self._keys: set[tuple[str, str]] = set()
+        self._kept: dict[str, tuple[str, ...]] = {}  # vocabularies on the disk already
+        with self._locked("opened"):
+            self._refresh()
+
+    def __del__(self) -> None:
+        self._close()
+
+    def save(
+        self,
+        image: bytes,
+        extension: str,
+        *,
+        labels: Sequence[str],
+        rejected: Sequence[str],
+        reviewed: str,
+        model_labels: Sequence[str],
+        threshold: float,
+        model: str,
+        annotator: str = "",
+        vocabulary: Sequence[str] | None = None,
+    ) -> Correction:
+        """Save one person's view of one image; a second save by the same annotator replaces the first.
+
+        image, extension: the uploaded bytes and their kind (`png`). vocabulary: all label names of `model`, which
+        are kept once per model because `reviewed` = `all` speaks of every one of them.
+        Raises BadInput for what cannot be saved, CorrectionsError when the disk does not take it.
+        """
+        if not image:
+            raise BadInput("There are no image bytes to save.")
+        digest = hashlib.sha256(image).hexdigest()
+        row = Correction(
+            file_name=f"images/{digest}.{extension.lower().lstrip('.')}",
+            labels=checked_names("labels", labels),
+            rejected=checked_names("rejected", rejected),
+            reviewed=reviewed,
+            is_valid=int(digest[:8], 16) % 5 == 0,
+            model_labels=checked_names("model_labels", model_labels),
+            threshold=float(threshold),
+            model=model,
+            annotator=annotator,
+            saved_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        )
+        line, key = checked_line(row), _key(row.file_name, annotator)
+        names = None if vocabulary is None else checked_names("vocabulary", vocabulary)
+        with self._locked("saved"):
+            self._refresh()
+            if names is not None and self._kept.get(model) != names:
+                keep_vocabulary(self.folder, model, names)
+                self._kept[model] = names
+            self._keep_image(image, self.image_path(row))
+            if key in self._keys:
+                self._rewrite(key, line)
+            else:
+                if self._fd is None:
+                    put(self.csv_path, HEADER)
+                    self._refresh()
+                append(self._fd, line)  # the next refresh finds this row as it finds those of other processes
+        return row
+
+    def rows(self) -> list[Correction]:
+        """Every row, in the order of first saves. Raises CorrectionsError naming the line of a damaged one."""
+        return [_parsed(line, f"line {at} of {self.csv_path}") for at, line in enumerate(self._lines(), start=2)]
+
+    def totals(self) -> dict[str, int]:
+        """`{"rows": …, "images": …}`, without reading the file again."""
+        with self._locked("read"):
+            self._refresh()
+            return {"rows": len(self._keys), "images": len({digest for digest, _ in self._keys})}
+
+    def delete(self, file_name: str, annotator: str = "") -> Correction:
+        """Move the row of `file_name` and `annotator` to the history; the image goes with its last row.
+
+        Returns the row that was deleted. Raises BadInput when there is none.
+        """
+        key = _key(file_name, annotator)
+        with self._locked("deleted"):
+            self._refresh()
+            if key not in self._keys:
+                whose = f"by {annotator}" if annotator else "without an annotator"
+                raise BadInput(f"There is no correction of {file_name} {whose}.", next_step="Look at the table again.")
+            return _parsed(self._rewrite(key, b""), f"the deleted one, now in {self.history_path}")
+
+    def image_path(self, correction: Correction) -> Path:
+        """Where the uploaded bytes are."""
+        return self.folder / correction.file_name
+
+    def write_zip(self, target: Path | str | BinaryIO) -> int:
+        """Write CSV, images and vocabularies as one zip and return its number of rows. Saving goes on meanwhile.
+
+        Every row in the zip has its image there: one whose image is gone, or is not one saved here, is left out.
+        """
+        lines, packed = [], set()
+        with _errors("packed"), zipfile.ZipFile(target, "w", strict_timestamps=False) as archive:
+            for line in self._lines():
+                name, _ = identity(line) or ("", "")
+                if name not in packed:
+                    if not OWN_IMAGE.fullmatch(name):
+                        continue
+                    try:
+                        archive.write(self.folder / name, name)
+                    except FileNotFoundError:  # deleted since its row was read
+                        continue
+                    packed.add(name)
+                lines.append(line)
+            for path in sorted(self.folder.glob("vocabularies/*.json")):
+                archive.write(path, f"vocabularies/{path.name}")
+            archive.writestr("corrections.csv", HEADER + b"".join(lines))
+        return len(lines)
+
+    # What follows runs under the lock.
+
+    @contextmanager
+    def _locked(self, done: str) -> Iterator[None]:
+        with _errors(done):
+            make_folder(self.folder)
+            with self._lock:
+                yield
+
+    def _close(self) -> None:
+        if getattr(self, "_fd", None) is not None:
+            os.close(self._fd)
+        self._fd, self._size, self._keys = None, 0, set()
+
+    def _refresh(self) -> None:
+        """Heal a torn tail and bring the index up to date, reading only what was added since the last time."""
+        try:
+            now = self.csv_path.stat()
+        except FileNotFoundError:
+            return self._close()
+        if self._fd is not None:
+            known = os.fstat(self._fd)
+            if (known.st_dev, known.st_ino) != (now.st_dev, now.st_ino) or now.st_size < self._size:
+                self._close()
+        if self._fd is None:
+            self._fd = os.open(self.csv_path, os.O_RDWR | os.O_APPEND)
+        self._heal()
+        start = max(self._size, len(HEADER))
+        self._size = os.fstat(self._fd).st_size
+        for line in _lines(os.pread(self._fd, self._size - start, start)):
+            if found := identity(line):
+                self._keys.add(_key(*found))
+
+    def _heal(self) -> None:
+        head, torn = os.pread(self._fd, len(HEADER), 0), torn_tail(self._fd)
+        if head != HEADER and not (HEADER.startswith(head) and head == torn):
+            self._close()
+            raise CorrectionsError(
+                f"{self.csv_path} is not a corrections CSV of ours, and was left as it is.",
+                f"It starts with {shortened(head.decode(errors='replace'))!r}, not with {HEADER.decode()!r}.",
+                "Restore its first line, or move the file away.",
+            )
+        if torn:
+            with suppress(OSError):  # a full disk must not stand in the way of healing
+                kept = os.open(f"{self.csv_path}.torn", os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+                try:
+                    append(kept, torn + b"\n")
+                finally:
+                    os.close(kept)
+            cut(self._fd, torn)
+            self.healed = (
+                f"The last row of {self.csv_path.name} was torn while it was being saved: {len(torn)} bytes were cut "
+                f"off and are in {self.csv_path.name}.torn. Every row whose save was confirmed is there."
+            )
+        if len(head) < len(HEADER):
+            append(self._fd, HEADER)
+
+    def _lines(self) -> list[bytes]:
+        with self._locked("read"):
+            self._refresh()
+            return [] if self._fd is None else self._read_lines()
+
+    def _read_lines(self) -> list[bytes]:
+        return _lines(os.pread(self._fd, self._size - len(HEADER), len(HEADER)))
+
+    def _rewrite(self, key: tuple[str, str], line: bytes) -> bytes:
+        """Put `line` (b"" to delete) where the row of `key` stands, once that is in the history; returns it."""
+        lines = self._read_lines()
+        found = [identity(old) for old in lines]
+        mine = [at for at, who in enumerate(found) if who and _key(*who) == key]
+        if not mine:
+            self._close()  # the index is of no use any more; the next call makes a new one
+            raise CorrectionsError(f"{self.csv_path} was changed by hand meanwhile.", next_step="Try again.")
+        self._remember(b"".join(lines[at] for at in mine))
+        content = HEADER + b"".join(
+            line if at == mine[0] else old for at, old in enumerate(lines) if at not in mine[1:]
+        )
+        put(self.csv_path, content)
+        keys = self._keys if line else self._keys - {key}
+        self._close()
+        self._fd = os.open(self.csv_path, os.O_RDWR | os.O_APPEND)
+        self._size, self._keys = len(content), keys  # known already: no need to read it all again
+        used = {who[0] for at, who in enumerate([*found, identity(line)]) if who and at not in mine}
+        for name in {found[at][0] for at in mine} - used:
+            if OWN_IMAGE.fullmatch(name):
+                (self.folder / name).unlink(missing_ok=True)
+        return lines[mine[-1]]
+
+    def _remember(self, lines: bytes) -> None:
+        """Append replaced rows to the history, which heals as the CSV does."""
+        if not self.history_path.exists():
+            put(self.history_path, HEADER)
+        history = os.open(self.history_path, os.O_RDWR | os.O_APPEND)
+        try:
+            if torn := torn_tail(history):
+                cut(history, torn)
+            append(history, lines)
+        finally:
+            os.close(history)
+
+    def _keep_image(self, image: bytes, path: Path) -> None:
+        make_folder(path.parent)
+        if not path.exists():
+            put(path, image)
+        elif path.read_bytes() != image:
+            raise CorrectionsError(
+                f"{path} holds other bytes than its name says.",
+                "An image is named by the hash of its bytes and is never overwritten.",
+                "Move that file away and save again.",
+            )
+
+
+def _key(file_name: str, annotator: str) -> tuple[str, str]:
+    """What there is one row of: an image, by its hash and whatever its extension, and an annotator."""
+    return PurePosixPath(file_name).stem, annotator
+
+
+def _lines(data: bytes) -> list[bytes]:
+    """Whole lines with their ends; bytes.splitlines would also split at a lone return."""
+    return [line + b"\n" for line in data.split(b"\n")[:-1]]
+
+
+def _parsed(line: bytes, where: str) -> Correction:
+    try:
+        return from_line(line)
+    except ValueError as error:
+        raise CorrectionsError(
+            f"The corrections have a damaged row: {where}.", f"{error}.", "Correct or remove that line."
+        ) from error
+
+
+@contextmanager
+def _errors(done: str) -> Iterator[None]:
+    """What the system refuses becomes a CorrectionsError."""
+    try:
+        yield
+    except OSError as error:
+        raise CorrectionsError(
+            f"The corrections could not be {done}.",
+            f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.",
+            "What was saved before is untouched. Make room or give access there, then try again.",
+        ) from error

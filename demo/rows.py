@@ -1,0 +1,139 @@
+"""One row of the corrections CSV: its columns, its cells, and the line of bytes it becomes and comes back from.
+
+Promises: what was put in comes back exactly; one row is one line, whatever a label holds; no cell starts a
+spreadsheet formula. Does no input or output: files are `demo.corrections`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from demo.errors import BadInput
+
+REVIEWED = ("listed", "all")
+OWN_IMAGE = re.compile(r"images/[0-9a-f]{64}\.[a-z0-9]{1,5}")
+# Beside \x00-\x1f, which JSON escapes: whatever some reader takes for a line's end, and what UTF-8 cannot hold.
+_CONTROL = "\x7f-\x9f\u2028\u2029\ud800-\udfff"
+
+csv.field_size_limit(2**31 - 1)  # the default of 128 kB is less than the labels of one row may take
+
+
+@dataclass(frozen=True)
+class Correction:
+    """One row, in the order of the columns. `labels`, `rejected` and `model_labels` are tuples of label names."""
+
+    file_name: str
+    labels: tuple[str, ...]
+    rejected: tuple[str, ...]
+    reviewed: str
+    is_valid: bool
+    model_labels: tuple[str, ...]
+    threshold: float
+    model: str
+    annotator: str
+    saved_at: str
+
+
+COLUMNS = tuple(field.name for field in fields(Correction))
+HEADER = (",".join(COLUMNS) + "\n").encode()
+
+
+def to_list_cell(names: Sequence[str]) -> str:
+    """JSON list of `names`: readable text without a single line break or control character."""
+    text = json.dumps(list(names), ensure_ascii=False)
+    return re.sub(f"[{_CONTROL}]", lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def from_list_cell(cell: str) -> tuple[str, ...]:
+    """Label names of a list cell. Raises ValueError unless it is a JSON list of distinct, non-empty strings."""
+    try:
+        names = json.loads(cell)
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{shortened(cell)} is not a JSON list of strings")
+    if "" in names or len(set(names)) < len(names):
+        raise ValueError(f"{shortened(cell)} holds an empty label or one label twice")
+    return tuple(names)
+
+
+def from_bool_cell(cell: str) -> bool:
+    """`True` or `False`, in any case since spreadsheets write TRUE. Raises ValueError."""
+    if cell.lower() not in ("true", "false"):
+        raise ValueError(f"{shortened(cell) or 'an empty cell'} is not True or False")
+    return cell.lower() == "true"
+
+
+def to_line(row: Correction) -> bytes:
+    cells = [getattr(row, column) for column in COLUMNS]
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerow(to_list_cell(c) if isinstance(c, tuple) else c for c in cells)
+    return text.getvalue().encode()
+
+
+def from_line(line: bytes) -> Correction:
+    """Raises ValueError for a line that is no row."""
+    cells = dict(zip(COLUMNS, _cells(line), strict=True))
+    lists = {name: from_list_cell(cells[name]) for name in ("labels", "rejected", "model_labels")}
+    is_valid, threshold = from_bool_cell(cells["is_valid"]), float(cells["threshold"])
+    return Correction(**cells | lists | {"is_valid": is_valid, "threshold": threshold})
+
+
+def identity(line: bytes) -> tuple[str, str] | None:
+    """File name and annotator of a line, or None for one that is no row."""
+    try:
+        cells = _cells(line)
+    except ValueError:
+        return None
+    return (cells[0], cells[COLUMNS.index("annotator")]) if len(cells) == len(COLUMNS) else None
+
+
+def checked_line(row: Correction) -> bytes:
+    """The line of a row that is fit to be saved. Raises BadInput."""
+    if not OWN_IMAGE.fullmatch(row.file_name):
+        raise BadInput(f"{shortened(row.file_name)!r} does not end like an image file.", next_step="Use png, jpg, …")
+    if row.reviewed not in REVIEWED:
+        raise BadInput(f"reviewed is {row.reviewed!r}.", next_step=f"Use one of {', '.join(REVIEWED)}.")
+    if both := set(row.labels) & set(row.rejected):
+        raise BadInput(f"The label {shortened(min(both))!r} is both confirmed and rejected.", next_step="Choose one.")
+    if not 0 <= row.threshold <= 1:  # NaN is neither
+        raise BadInput(f"The threshold is {row.threshold}.", next_step="Use a number from 0 to 1.")
+    if not row.model:
+        raise BadInput("The row names no model.", "What `reviewed` = `all` speaks of goes by the model.")
+    for what, text in (("model", row.model), ("annotator", row.annotator)):
+        if text.startswith(("=", "+", "-", "@")) or re.search(f"[\x00-\x1f{_CONTROL}]", text):
+            raise BadInput(
+                f"The {what} is {shortened(text)!r}.",
+                "It would start a formula or a new line in a spreadsheet.",
+                "Use a name that starts with a letter or digit and has no control characters.",
+            )
+    line = to_line(row)
+    if from_line(line) != row:  # the two halves of a surrogate pair, say, come back as one character
+        raise BadInput("A label has characters that UTF-8 text cannot keep.", next_step="Rename that label.")
+    return line
+
+
+def checked_names(what: str, names: Sequence[str]) -> tuple[str, ...]:
+    """`names` as a tuple, when they are distinct, non-empty strings. Raises BadInput."""
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise BadInput(f"{what} is {shortened(repr(names))}.", "It must be a list of strings.")
+    if "" in names or len(set(names)) < len(names):
+        raise BadInput(f"{what} holds an empty label or one label twice.", next_step="Name each label once.")
+    return tuple(names)
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def _cells(line: bytes) -> list[str]:
+    """Cells of one line, read on its own so that a stray quote cannot swallow the next. Raises ValueError."""
+    try:
+        return next(csv.reader([line.decode().rstrip("\r\n")], strict=True), [])
+    except csv.Error as error:
+        raise ValueError(str(error)) from None

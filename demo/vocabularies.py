@@ -1,0 +1,48 @@
+"""The label names of every model that corrections speak of, kept once per model beside the CSV.
+
+Needed because `reviewed` = `all` says that every other label of that row's model is absent, and the model may be
+gone or renamed when the row is read. Does not lock: whoever writes holds the lock of the CSV.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from demo.durable import make_folder, put
+from demo.errors import CorrectionsError
+from demo.rows import from_list_cell, to_list_cell
+
+
+def read_vocabulary(csv_folder: Path | str, model_id: str) -> tuple[str, ...] | None:
+    """Label names of the model `model_id` as kept beside the CSV, or None. Raises CorrectionsError when damaged."""
+    path = _path(Path(csv_folder), model_id)
+    try:
+        return from_list_cell(json.dumps(json.loads(path.read_text(encoding="utf-8"))["labels"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorrectionsError(f"{path} cannot be read.", f"{error}.", "Restore it, or move it away.") from error
+
+
+def keep_vocabulary(csv_folder: Path, model_id: str, names: tuple[str, ...]) -> None:
+    """Keep `names` for `model_id`. Raises CorrectionsError when others were kept for it, OSError from the disk."""
+    kept = read_vocabulary(csv_folder, model_id)
+    if kept is None:
+        path = _path(csv_folder, model_id)
+        make_folder(path.parent)
+        put(path, f'{{"model": {json.dumps(model_id)}, "labels": {to_list_cell(names)}}}\n'.encode())
+    elif kept != names:
+        raise CorrectionsError(
+            f"The labels of {model_id} are not those that were kept for it.",
+            "Rows saved earlier with everything reviewed speak of the labels as they were.",
+            "Give the changed checkpoint a name of its own.",
+        )
+
+
+def _path(csv_folder: Path, model_id: str) -> Path:
+    readable = re.sub(r"[^A-Za-z0-9.]+", "_", model_id)[:60]
+    digest = hashlib.sha256(model_id.encode(errors="surrogatepass")).hexdigest()[:12]
+    return csv_folder / "vocabularies" / f"{readable}-{digest}.json"
