@@ -173,13 +173,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _to_8_bits(image: Image.Image) -> Image.Image:
     """Grey of mode I;16, I or F, scaled to mode L.
 
-    I;16 spans 0 to 65535. I (up to 32 bits) and F carry no range: they span 0 to 1, 255 or 65535, the first
-    that holds their highest value, else 0 to that value.
+    I;16 spans 0 to 65535. I (up to 32 bits) and F carry no range: they span 0 to 1 (F only), 255 or 65535, the
+    first that holds their highest value, else 0 to that value.
     """
-    values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0.0)
-    highest = 65535.0
-    if not image.mode.startswith("I;16"):
-        spans = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
-        highest = next((span for span in spans if values.max() <= span), float(values.max()))
-    scaled = np.clip(values * np.float32(255.0 / highest) + 0.5, 0, 255)
-    return Image.fromarray(scaled.astype(np.uint8))
+    if image.mode.startswith("I;16"):
+        table = np.round(np.arange(65536) / 257).astype(np.uint8)
+        return Image.fromarray(table[np.asarray(image)])
+    values = np.nan_to_num(np.array(image, dtype=np.float32), copy=False, posinf=0.0)
+    spans = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
+    highest = next((span for span in spans if values.max() <= span), float(values.max()))
+    values *= np.float32(255.0 / highest)
+    values += np.float32(0.5)
+    return Image.fromarray(np.clip(values, 0, 255, out=values).astype(np.uint8))
