@@ -56,16 +56,16 @@ def from_list_cell(cell: str) -> tuple[str, ...]:
     except (ValueError, RecursionError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{shortened(cell)} is not a JSON list of strings")
+        raise ValueError(f"{shortened(cell)!r} is not a JSON list of strings")
     if "" in names or len(set(names)) < len(names):
-        raise ValueError(f"{shortened(cell)} holds an empty label or one label twice")
+        raise ValueError(f"{shortened(cell)!r} holds an empty label or one label twice")
     return tuple(names)
 
 
 def from_bool_cell(cell: str) -> bool:
     """`True` or `False`, in any case since spreadsheets write TRUE. Raises ValueError."""
     if cell.lower() not in ("true", "false"):
-        raise ValueError(f"{shortened(cell) or 'an empty cell'} is not True or False")
+        raise ValueError(f"is_valid is {shortened(cell)!r} and not True or False")
     return cell.lower() == "true"
 
 
