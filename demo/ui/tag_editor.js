@@ -38,13 +38,14 @@ function makeChip(name) {
   return chip;
 }
 
+const allChips = () => [...box.querySelectorAll(".chip")];
 const chipOf = (name) => chips.get(name) ?? makeChip(name);
 
 /** Bring the page in line with the slider and the decisions, touching only chips that differ. */
 function draw() {
   view = tags.view(threshold());
   const focused = box.contains(document.activeElement) && document.activeElement;
-  const place = focused && Array.from(box.querySelectorAll(".chip")).indexOf(focused);
+  const before = focused && allChips().slice(0, allChips().indexOf(focused));
   while (shown.length > view.end) shown.pop().remove();
   while (shown.length < view.end) {
     const chip = chipOf(tags.nameAt(shown.length));
@@ -76,7 +77,7 @@ function draw() {
       : "";
   if (!roving?.isConnected) rove(shown[0] ?? kept[0]);
   if (focused && focused !== document.activeElement) {
-    (focused.isConnected ? focused : (box.querySelectorAll(".chip")[Math.max(place - 1, 0)] ?? root)).focus();
+    (focused.isConnected ? focused : (before.findLast((chip) => chip.isConnected) ?? root)).focus();
   }
   drawNumbers();
 }
@@ -267,7 +268,7 @@ function fieldKey(event) {
 
 /** The chip that an arrow key leads to: the neighbour, or the nearest one in the next row. */
 function neighbour(chip, key) {
-  const all = [...box.querySelectorAll(".chip")];
+  const all = allChips();
   if (key === "Home" || key === "End") return all.at(key === "Home" ? 0 : -1);
   if (chip === undefined || !all.includes(chip)) return roving;
   if (key === "ArrowRight" || key === "ArrowLeft") return all[all.indexOf(chip) + (key === "ArrowRight" ? 1 : -1)];

@@ -24,7 +24,7 @@ import numpy as np
 
 from demo import thresholds
 
-_TYPED = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,200}")  # a new label: one line of text
+_TYPED = re.compile(r"(?!\s)[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,200}(?<!\s)")  # a new label
 _revisions = itertools.count(1)  # an equal value would not be noticed in the page
 
 
@@ -59,7 +59,7 @@ class EditorState:
 class Status:
     """A message beside the buttons; `busy` also covers the labels until the next push.
 
-    clear: take the image that was there away too, as when the new one cannot be decoded.
+    clear: take away the image that was there, as when the new one cannot be decoded.
     """
 
     state: Literal["saved", "error", "busy", "note"]
@@ -101,9 +101,6 @@ class TagEditor(gr.HTML):
             apply_default_css=False,
             **kwargs,
         )
-
-    def api_info(self) -> dict[str, Any]:
-        return {"type": "object", "description": "The tag editor's state; of no use outside the page."}
 
     def postprocess(self, value: EditorState | Status | None) -> dict[str, Any] | None:
         """What the page gets. Raises ValueError for a state that it could not show."""
@@ -150,18 +147,15 @@ def _decisions(
     confirmed: list[str], rejected: list[str], reviewed: str, **_: object,
 ) -> Decisions:  # fmt: skip
     """What the person saw. Raises TypeError or ValueError for what the page would not send."""
-    for text in (key, names):
-        _check(isinstance(text, str))
-    for number in (threshold, slider):
-        _check(isinstance(number, int | float) and 0 <= number <= 1)
-    _check(isinstance(confirmed, list) and isinstance(rejected, list) and isinstance(tuned, bool))
-    _check(reviewed in ("listed", "all"))
+    for argument, kind in ((key, str), (names, str), (tuned, bool), (confirmed, list), (rejected, list)):
+        _check(isinstance(argument, kind))
+    _check(0 <= threshold <= 1 and 0 <= slider <= 1 and reviewed in ("listed", "all"))
     values = _decode(scores)
     vocabulary = names.split("\n") if len(values) else []
     known, on, off = set(vocabulary), set(confirmed), set(rejected)
     _check(len(vocabulary) == len(values) and len(on | off) == len([*confirmed, *rejected]))
     for label in (*confirmed, *rejected):
-        _check(isinstance(label, str) and (label in known or bool(_TYPED.fullmatch(label)) and label == label.strip()))
+        _check(isinstance(label, str) and (label in known or _TYPED.fullmatch(label) is not None))
     active = _active(values, slider, _decode(thresholds) if tuned else None, threshold)
     falling = [(vocabulary[i], active[i]) for i in np.argsort(-values, kind="stable")]
     new = tuple(label for label in confirmed if label not in known)
@@ -184,10 +178,7 @@ def _check(is_so: bool) -> None:
 
 
 def _active(scores: np.ndarray, threshold: float, tuned: np.ndarray | None, recommended: float) -> np.ndarray:
-    """The labels that the model has active, (L,) bool, bit for bit those that the page's script finds.
-
-    Each float32 tuned threshold (L,) is shifted by `threshold - recommended`, in float64.
-    """
+    """What the model has active, (L,) bool, bit for bit as the page's script has it; tuned ones shift in float64."""
     if tuned is None:
         return thresholds.active(scores, threshold)
     return scores.astype(np.float64) - tuned >= threshold - recommended

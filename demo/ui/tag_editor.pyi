@@ -116,9 +116,6 @@ class TagEditor(gr.HTML):
             **kwargs,
         )
 
-    def api_info(self) -> dict[str, Any]:
-        return {"type": "object", "description": "The tag editor's state; of no use outside the page."}
-
     def postprocess(self, value: EditorState | Status | None) -> dict[str, Any] | None:
         """What the page gets. Raises ValueError for a state that it could not show."""
         if value is None:

@@ -22,10 +22,15 @@ with warnings.catch_warnings():  # what importing other people's code warns abou
     import gradio as gr
     from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
-CHROMIUM_ARGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-).split()
+CHROMIUM_ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -71,9 +76,9 @@ def page(browser: Browser) -> Iterator[Page]:
     assert not faults, "\n".join(faults)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def serve() -> Iterator[Callable[[gr.Blocks], str]]:
-    """Launch a Blocks on a free port of 127.0.0.1 and return its URL."""
+    """Launch a Blocks on a free port of 127.0.0.1 and return its URL; closed after the module's last test."""
     launched: list[gr.Blocks] = []
 
     def launch(blocks: gr.Blocks, **options: object) -> str:

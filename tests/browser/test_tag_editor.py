@@ -1,0 +1,624 @@
+"""The tag editor in a real browser, on made-up scores."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+
+import gradio as gr
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from playwright.sync_api import Locator, Page, expect
+
+from demo.ui.tag_editor import Decisions, EditorState, Status, TagEditor
+
+SKY = ("sky", "catfish", "cat", "long_hair", "tree", "river", "education", "night")
+SCORES = (0.95, 0.8, 0.6, 0.35, 0.349, 0.2, 0.1, 0.05)
+CURVE = {"threshold": [0.1, 0.5, 0.9], "precision": [0.5, 0.7, None], "recall": [0.9, 0.6, 0.2], "f1": [0, 0, 0]}
+HOSTILE = (
+    '<img src=x onerror="throw 1">',
+    "${1+1}",
+    "\\m/",
+    "{{value}}",
+    "`tick`",
+    '"] , [data-x="',
+    "a\u202ereversed\u200f",
+    "  two  spaces  ",
+    "@children",
+    "x" * 10_000,
+)
+
+
+def made_up(labels: int) -> EditorState:
+    """Scores on the slider's own steps, where a comparison in the wrong precision goes wrong."""
+    scores = np.random.default_rng(labels).beta(0.4, 3, labels).round(3).astype(np.float32)
+    return EditorState(f"made-up-{labels}", [f"label {i}" for i in range(labels)], scores, 0.35)
+
+
+def state(**changes: object) -> EditorState:
+    given = {"key": "sky", "names": SKY, "scores": np.float32(SCORES), "threshold": 0.35} | changes
+    return EditorState(**given)  # type: ignore[arg-type]
+
+
+class Bench:
+    """A page with one editor: pushes values into it and collects what its events deliver."""
+
+    def __init__(self, serve: Callable[[gr.Blocks], str]) -> None:
+        self.value: EditorState | Status | None = None
+        self.answer = Status("saved", "Saved.")
+        self.saved: list[Decisions] = []
+        self.nexts = 0
+        with gr.Blocks() as blocks:
+            push, hide, show, outside = (gr.Button(name) for name in ("push", "hide", "show", "outside"))
+            with gr.Column() as column:
+                editor = TagEditor()
+            quiet = {"show_progress": "hidden"}
+            push.click(lambda: self.value, None, editor, **quiet)
+            hide.click(lambda: gr.Column(visible=False), None, column, **quiet)
+            show.click(lambda: gr.Column(visible=True), None, column, **quiet)
+            outside.click(lambda: None)
+            editor.save(self.save, editor, editor, **quiet)
+            editor.next(self.go_on, None, None, **quiet)
+        self.url = serve(blocks)
+
+    def save(self, decisions: Decisions) -> Status:
+        self.saved.append(decisions)
+        return self.answer
+
+    def go_on(self) -> None:
+        self.nexts += 1
+
+
+@pytest.fixture(scope="module")
+def bench(serve: Callable[[gr.Blocks], str]) -> Bench:
+    return Bench(serve)
+
+
+class Editor:
+    """What a test does with the page."""
+
+    def __init__(self, page: Page, bench: Bench) -> None:
+        self.page, self.bench = page, bench
+        self.root = page.get_by_test_id("tag-editor")
+        self.count = page.get_by_test_id("active-count")
+        self.slider = page.get_by_test_id("threshold")
+        self.field = page.get_by_test_id("add-label")
+        self.status = page.get_by_test_id("status")
+        self.options = page.get_by_role("option")
+
+    def push(self, value: EditorState | Status | None, view: str = "ready") -> None:
+        self.bench.value = value
+        with self.page.expect_response("**/queue/data**"):
+            self.page.get_by_role("button", name="push").click()
+        expect(self.root).to_have_attribute("data-view", view)
+        if isinstance(value, EditorState) and len(value.names):
+            expect(self.root.locator(".chip").first).to_be_attached()
+
+    def chip(self, name: str) -> Locator:
+        return self.page.locator(f"[data-label={_quoted(name)}]")
+
+    def expect_state(self, name: str, state: str) -> None:
+        expect(self.chip(name)).to_have_attribute("data-state", state)
+        expect(self.chip(name)).to_have_attribute("aria-pressed", str(state in ("active", "confirmed")).lower())
+
+    def slide(self, threshold: float) -> None:
+        self.slider.fill(str(threshold))
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def save(self, button: str = "save") -> Decisions:
+        before = len(self.bench.saved)
+        self.page.get_by_test_id(button).click()
+        return self.delivered(before)
+
+    def delivered(self, before: int) -> Decisions:
+        expect(self.status).to_have_attribute("data-state", self.bench.answer.state)
+        assert len(self.bench.saved) == before + 1
+        return self.bench.saved[-1]
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+@pytest.fixture
+def editor(page: Page, bench: Bench) -> Editor:
+    bench.saved.clear()
+    bench.answer, bench.nexts = Status("saved", "Saved."), 0
+    page.goto(bench.url)
+    editor = Editor(page, bench)
+    expect(editor.root).to_have_attribute("data-view", "empty")
+    return editor
+
+
+SWEEP = """root => {
+  const slider = root.querySelector('[data-testid=threshold]'), counts = [], chips = [];
+  for (let step = 0; step <= 1000; step++) {
+    slider.value = step / 1000;
+    slider.dispatchEvent(new Event('input', { bubbles: true }));
+    counts.push(Number(root.querySelector('[data-testid=active-count]').textContent));
+    chips.push(root.querySelectorAll('[data-label]').length);
+  }
+  return [counts, chips];
+}"""
+
+
+@pytest.mark.parametrize("labels", [20, 10_861])
+def test_the_count_is_numpys_at_every_stop_of_the_slider_and_no_request_leaves(editor: Editor, labels: int) -> None:
+    pushed = made_up(labels)
+    editor.push(pushed)
+    requests: list[str] = []
+    editor.page.on("request", lambda request: requests.append(request.url))
+    counts, chips = editor.root.evaluate(SWEEP)
+    assert counts == [int((pushed.scores >= step / 1000).sum()) for step in range(1001)]
+    assert max(chips) <= 300
+    assert requests == []
+
+
+def test_the_count_with_tuned_thresholds_is_pythons_at_every_stop(editor: Editor) -> None:
+    pushed = made_up(500)
+    tuned = np.random.default_rng(1).uniform(0.1, 0.9, 500).round(2)
+    editor.push(EditorState(pushed.key, pushed.names, pushed.scores, 0.4, thresholds=[None, *tuned[1:].tolist()]))
+    editor.page.get_by_role("switch").check()
+    counts, _ = editor.root.evaluate(SWEEP)
+    each = np.float32([0.4, *tuned[1:]]).astype(np.float64)
+    assert counts == [int((pushed.scores - each >= step / 1000 - 0.4).sum()) for step in range(1001)]
+    assert counts[400] == int((pushed.scores >= each).sum()), "at the recommended threshold nothing is shifted"
+    editor.slide(0.45)
+    decisions = editor.save()
+    assert decisions.tuned
+    assert len(decisions.model_labels) == counts[450]
+
+
+def test_the_tuned_switch_is_there_only_with_tuned_thresholds(editor: Editor) -> None:
+    editor.push(state())
+    expect(editor.page.get_by_role("switch")).to_be_hidden()
+    editor.push(state(thresholds=[0.5] * len(SKY)))
+    expect(editor.page.get_by_role("switch")).to_be_visible()
+    expect(editor.count).to_have_text("4")
+    editor.page.get_by_role("switch").check()
+    expect(editor.count).to_have_text("3")
+
+
+def test_labels_at_the_threshold_are_active_and_those_below_are_candidates(editor: Editor) -> None:
+    editor.push(state())
+    expect(editor.count).to_have_text("4")
+    editor.expect_state("long_hair", "active")
+    editor.expect_state("tree", "candidate")
+    score = float(editor.chip("long_hair").get_attribute("data-score"))
+    assert np.float32(score) == np.float32(0.35)
+    expect(editor.chip("long_hair")).to_contain_text("0.35")
+    editor.slide(0.351)
+    editor.expect_state("long_hair", "candidate")
+
+
+def test_a_second_click_takes_a_decision_back(editor: Editor) -> None:
+    editor.push(state())
+    for name, states, counts in (("cat", ("rejected", "active"), "34"), ("tree", ("confirmed", "candidate"), "54")):
+        for expected, count in zip(states, counts, strict=True):
+            editor.chip(name).click()
+            editor.expect_state(name, expected)
+            expect(editor.count).to_have_text(count)
+
+
+def test_the_slider_never_undoes_or_hides_a_decision(editor: Editor) -> None:
+    pushed = made_up(2000)
+    editor.push(pushed)
+    order = np.argsort(-pushed.scores, kind="stable")
+    first, below = pushed.names[order[0]], pushed.names[order[int((pushed.scores >= 0.35).sum())]]
+    editor.chip(first).click()
+    editor.chip(below).click()
+    for threshold in (1, 0.999, 0.5, 0.001, 0, 0.35):
+        editor.slide(threshold)
+        editor.expect_state(first, "rejected")
+        editor.expect_state(below, "confirmed")
+        active = pushed.scores >= threshold
+        expected = int(active.sum()) - int(active[order[0]]) + int(not active[pushed.names.index(below)])
+        expect(editor.count).to_have_text(str(expected))
+
+
+def test_decisions_beyond_the_first_300_chips_stay_within_300(editor: Editor) -> None:
+    pushed = made_up(2000)
+    order = np.argsort(-pushed.scores, kind="stable")
+    confirmed = [pushed.names[i] for i in order[::5]]
+    editor.push(EditorState(pushed.key, pushed.names, pushed.scores, 0.35, confirmed=confirmed))
+    _, chips = editor.root.evaluate(SWEEP)
+    assert max(chips) <= 300
+    editor.slide(0.35)
+    active = {pushed.names[i] for i in np.flatnonzero(pushed.scores >= 0.35)}
+    expect(editor.count).to_have_text(str(len(active | set(confirmed))))
+
+
+def test_undo_and_redo_walk_through_the_decisions(editor: Editor) -> None:
+    editor.push(state())
+    undo, redo = (editor.page.get_by_test_id(name) for name in ("undo", "redo"))
+    expect(undo).to_be_disabled()
+    expect(redo).to_be_disabled()
+    editor.chip("sky").click()
+    editor.chip("tree").click()
+    editor.field.fill("brand new")
+    editor.press("Enter")
+    editor.expect_state("brand new", "confirmed")
+    undo.click()
+    expect(editor.chip("brand new")).to_have_count(0)
+    undo.click()
+    undo.click()
+    expect(undo).to_be_disabled()
+    expect(editor.root).to_be_focused()
+    editor.expect_state("sky", "active")
+    editor.press("Control+Shift+Z")
+    editor.expect_state("sky", "rejected")
+    editor.press("Control+y")
+    editor.expect_state("tree", "confirmed")
+    editor.press("Control+z")
+    editor.expect_state("tree", "candidate")
+    editor.chip("night").click()
+    expect(redo).to_be_disabled()
+
+
+def test_save_delivers_what_is_seen_and_keeps_it(editor: Editor) -> None:
+    editor.push(state())
+    editor.chip("cat").click()
+    editor.chip("river").click()
+    editor.field.fill("a new one")
+    editor.press("Enter")
+    editor.slide(0.7)
+    assert editor.save() == Decisions(
+        key="sky",
+        threshold=0.7,
+        labels=("sky", "catfish", "river", "a new one"),
+        rejected=("cat",),
+        confirmed=("river", "a new one"),
+        new=("a new one",),
+        model_labels=("sky", "catfish"),
+        tuned=False,
+        reviewed="listed",
+    )
+    expect(editor.status).to_have_text("Saved.")
+    editor.expect_state("cat", "rejected")
+    expect(editor.slider).to_have_value("0.7")
+    editor.chip("cat").click()
+    expect(editor.status).to_have_attribute("data-state", "")
+    again = editor.save("review-all")
+    assert (again.reviewed, again.rejected) == ("all", ())
+    assert editor.save().reviewed == "listed"
+
+
+def test_a_failed_save_says_so_and_loses_nothing(editor: Editor) -> None:
+    editor.push(state())
+    editor.chip("sky").click()
+    editor.bench.answer = Status("error", "The disk is full. <b>Free some space</b>.")
+    editor.save()
+    expect(editor.status).to_have_text("The disk is full. <b>Free some space</b>.")
+    editor.expect_state("sky", "rejected")
+    editor.bench.answer = Status("saved", "Saved.")
+    assert editor.save().rejected == ("sky",)
+
+
+def test_earlier_decisions_and_a_note_are_shown(editor: Editor) -> None:
+    editor.push(state(confirmed=["night", "gone"], rejected=["sky"], slider=0.5, note="Saved before."))
+    editor.expect_state("night", "confirmed")
+    editor.expect_state("gone", "confirmed")
+    editor.expect_state("sky", "rejected")
+    expect(editor.count).to_have_text("4")
+    expect(editor.slider).to_have_value("0.5")
+    expect(editor.status).to_have_text("Saved before.")
+
+
+def test_names_are_text_whatever_they_hold(editor: Editor) -> None:
+    editor.push(EditorState("hostile", HOSTILE, np.linspace(0.9, 0.5, len(HOSTILE), dtype=np.float32), 0.35))
+    shown = editor.root.locator(".chip bdi").evaluate_all("nodes => nodes.map(node => node.textContent)")
+    labels = editor.root.locator(".chip").evaluate_all("nodes => nodes.map(node => node.dataset.label)")
+    assert shown == labels == list(HOSTILE)
+    assert editor.root.locator("img").count() == 0
+    box = editor.root.bounding_box()
+    assert editor.chip(HOSTILE[-1]).bounding_box()["width"] <= box["width"]
+    editor.field.fill("\\m")
+    expect(editor.options.first).to_contain_text("\\m/")
+    editor.press("Enter")
+    editor.chip("${1+1}").click()
+    decisions = editor.save()
+    assert decisions.labels == (HOSTILE[0], *HOSTILE[2:])
+    assert (decisions.confirmed, decisions.rejected) == (("\\m/",), ("${1+1}",))
+
+
+def test_adding_matches_inside_words_and_takes_the_exact_name_first(editor: Editor) -> None:
+    editor.push(state())
+    editor.field.fill("cat")
+    expect(editor.options.locator("bdi")).to_have_text(["cat", "catfish", "education"])
+    expect(editor.options.first).to_contain_text("0.60")
+    editor.field.fill("duca")
+    editor.press("Enter")
+    editor.expect_state("education", "confirmed")
+    expect(editor.field).to_have_value("")
+    expect(editor.field).to_be_focused()
+    editor.field.fill("Long Hair")
+    expect(editor.options.first.locator("bdi")).to_have_text("long_hair")
+
+
+def test_the_autocomplete_is_a_combobox(editor: Editor) -> None:
+    editor.push(state())
+    expect(editor.field).to_have_role("combobox")
+    expect(editor.field).to_have_attribute("aria-expanded", "false")
+    editor.field.fill("cat")
+    expect(editor.field).to_have_attribute("aria-expanded", "true")
+    editor.press("ArrowDown", "ArrowDown", "ArrowUp", "ArrowUp", "ArrowUp")
+    marked = editor.page.locator("[role=option][aria-selected=true]")
+    expect(marked.locator("bdi")).to_have_text("education")
+    expect(editor.field).to_have_attribute("aria-activedescendant", marked.get_attribute("id"))
+    editor.press("Escape")
+    expect(editor.options).to_have_count(0)
+    expect(editor.field).to_have_value("cat")
+    expect(editor.field).to_have_attribute("aria-expanded", "false")
+    editor.press("ArrowDown")
+    editor.options.nth(1).click()
+    editor.expect_state("catfish", "confirmed")
+    editor.press("Escape")
+    expect(editor.root).to_be_focused()
+
+
+def test_a_label_that_the_model_lacks_is_marked_as_new_and_goes_when_taken_back(editor: Editor) -> None:
+    editor.push(state())
+    editor.field.fill("  zebra crossing ")
+    expect(editor.options).to_have_count(1)
+    expect(editor.options.first).to_contain_text("new label")
+    editor.press("Enter")
+    expect(editor.chip("zebra crossing")).to_contain_text("new")
+    expect(editor.count).to_have_text("5")
+    editor.slide(0.9)
+    editor.expect_state("zebra crossing", "confirmed")
+    editor.chip("zebra crossing").click()
+    expect(editor.chip("zebra crossing")).to_have_count(0)
+    editor.field.fill("y" * 300)
+    assert len(editor.field.input_value()) <= 300
+    editor.field.fill("")
+    editor.field.press_sequentially("z" * 201)
+    expect(editor.field).to_have_value("z" * 200)
+
+
+def test_the_keyboard_is_enough(editor: Editor) -> None:
+    editor.push(state())
+    editor.root.focus()
+    editor.press("ArrowRight")
+    expect(editor.chip("sky")).to_be_focused()
+    editor.press("ArrowRight", "Space")
+    editor.expect_state("catfish", "rejected")
+    expect(editor.chip("catfish")).to_be_focused()
+    editor.press("End", "Enter")
+    editor.expect_state("night", "confirmed")
+    editor.press("Home", "ArrowDown")
+    expect(editor.chip("tree")).to_be_focused()
+    editor.press("ArrowUp", "ArrowLeft")
+    editor.press("]")
+    expect(editor.slider).to_have_value("0.36")
+    editor.expect_state("long_hair", "candidate")
+    editor.press("[", "[")
+    expect(editor.slider).to_have_value("0.34")
+    editor.press("/")
+    expect(editor.field).to_be_focused()
+    editor.page.keyboard.type("snq")
+    expect(editor.field).to_have_value("snq")
+    editor.press("Enter", "Escape")
+    before = len(editor.bench.saved)
+    editor.press("s")
+    decisions = editor.delivered(before)
+    assert (decisions.rejected, decisions.confirmed) == (("catfish",), ("night", "snq"))
+    assert editor.bench.nexts == 0
+    with editor.page.expect_response("**/queue/data**"):
+        editor.press("n")
+    expect(editor.root).to_be_focused()
+    assert editor.bench.nexts == 1
+
+
+def test_letters_act_only_while_the_editor_has_the_focus(editor: Editor) -> None:
+    editor.push(state())
+    editor.page.get_by_role("button", name="outside").focus()
+    editor.press("]", "s", "n", "/")
+    expect(editor.slider).to_have_value("0.35")
+    expect(editor.field).not_to_be_focused()
+    expect(editor.status).to_have_text("")
+
+
+def test_tab_stops_at_one_chip(editor: Editor) -> None:
+    editor.push(state())
+    expect(editor.root.locator('.chip[tabindex="0"]')).to_have_count(1)
+    editor.chip("cat").click()
+    expect(editor.root.locator('.chip[tabindex="0"]')).to_have_attribute("data-label", "cat")
+
+
+def test_a_focused_chip_that_the_slider_hides_hands_its_focus_on(editor: Editor) -> None:
+    pushed = made_up(2000)
+    editor.push(pushed)
+    editor.root.locator(".chip").last.focus()
+    editor.press("]", "]", "]")
+    assert editor.page.evaluate("document.activeElement.matches('.chip')")
+
+
+def test_the_curve_is_interpolated_beside_the_slider(editor: Editor) -> None:
+    curve = editor.root.locator(".curve")
+    editor.push(state(curve=CURVE))
+    editor.slide(0.3)
+    expect(curve).to_have_text("precision 0.60 · recall 0.75 on the checkpoint’s validation photos")
+    editor.slide(0.05)
+    expect(curve).to_contain_text("precision 0.50 · recall 0.90")
+    editor.slide(0.95)
+    expect(curve).to_contain_text("precision – · recall 0.20")
+    editor.push(state())
+    expect(curve).to_be_hidden()
+
+
+def test_reset_returns_to_the_recommended_threshold(editor: Editor) -> None:
+    editor.push(state(threshold=0.3517))
+    reset = editor.page.get_by_role("button", name="Reset")
+    expect(reset).to_be_disabled()
+    editor.slide(0.8)
+    expect(editor.root.locator(".value")).to_have_text("0.800")
+    reset.click()
+    expect(editor.slider).to_have_value("0.352")
+    expect(reset).to_be_disabled()
+
+
+def test_the_vocabulary_changes_with_the_image(editor: Editor) -> None:
+    editor.push(state())
+    editor.chip("sky").click()
+    editor.push(EditorState("other", ["one", "two"], np.float32([0.9, 0.1]), 0.5))
+    expect(editor.chip("sky")).to_have_count(0)
+    editor.expect_state("one", "active")
+    expect(editor.count).to_have_text("1")
+    assert editor.save().labels == ("one",)
+    editor.push(EditorState("none", [], np.float32([]), 0.5))
+    expect(editor.count).to_have_text("0")
+    assert editor.save().labels == ()
+
+
+def test_empty_and_busy_take_the_room_that_labels_take(editor: Editor) -> None:
+    expect(editor.root).to_contain_text("No image yet")
+    for control in (editor.slider, editor.field, editor.page.get_by_test_id("save")):
+        expect(control).to_be_disabled()
+    height = editor.root.bounding_box()["height"]
+    editor.push(Status("busy", "Tagging…"), "busy")
+    expect(editor.status).to_have_text("Tagging…")
+    assert editor.root.bounding_box()["height"] == height
+    editor.push(state(curve=CURVE))
+    expect(editor.status).to_have_text("")
+    assert editor.root.bounding_box()["height"] == height
+    editor.chip("sky").click()
+    editor.push(Status("busy", "Tagging…"), "busy")
+    expect(editor.chip("cat")).to_be_hidden()
+    editor.push(Status("error", "No model."))
+    editor.expect_state("sky", "rejected")
+    editor.push(Status("error", "Not an image.", clear=True), "empty")
+    expect(editor.count).to_have_text("0")
+    expect(editor.status).to_have_attribute("data-state", "error")
+    editor.push(state())
+    editor.push(None, "empty")
+
+
+def test_decisions_and_slider_outlive_being_taken_off_the_page(editor: Editor) -> None:
+    editor.push(state())
+    editor.chip("sky").click()
+    editor.slide(0.5)
+    editor.page.get_by_role("button", name="hide").click()
+    expect(editor.root).to_have_count(0)
+    editor.page.get_by_role("button", name="show").click()
+    editor.expect_state("sky", "rejected")
+    expect(editor.slider).to_have_value("0.5")
+    editor.root.focus()
+    editor.press("]")
+    expect(editor.slider).to_have_value("0.51")
+
+
+CONTRASTS = """root => {
+  const context = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+  const over = (colours) => {
+    context.fillStyle = '#fff';
+    for (const colour of ['#fff', ...colours]) { context.fillStyle = colour; context.fillRect(0, 0, 1, 1); }
+    return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3).map(c => c / 255)
+      .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  };
+  const light = ([r, g, b]) => 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  const worst = {};
+  for (const node of root.querySelectorAll('.chip bdi, .chip small, .band, .rest, .count span, .curve, .status, ' +
+      '.actions button, .keys span, .value, .reset, .add > kbd')) {
+    if (node.disabled) continue;
+    const behind = [];
+    for (let at = node; at; at = at.parentElement) behind.unshift(getComputedStyle(at).backgroundColor);
+    const [a, b] = [light(over(behind)), light(over([...behind, getComputedStyle(node).color]))];
+    const name = node.className || node.tagName + '@' + (node.parentElement.dataset.state ?? '');
+    worst[name] = Math.min(worst[name] ?? 99, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05));
+  }
+  return worst;
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_has_aa_contrast(page: Page, bench: Bench, theme: str) -> None:
+    page.goto(f"{bench.url}?__theme={theme}")
+    editor = Editor(page, bench)
+    editor.push(state(curve=CURVE))
+    editor.chip("sky").click()
+    editor.chip("tree").click()
+    editor.slide(0.36)
+    bench.answer = Status("error", "No room.")
+    editor.save()
+    page.mouse.move(0, 0)
+    for name, ratio in editor.root.evaluate(CONTRASTS).items():
+        assert ratio >= 4.5, f"{name}: {ratio:.2f}"
+
+
+def test_nothing_sticks_out_of_a_narrow_screen(page: Page, bench: Bench) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(bench.url)
+    editor = Editor(page, bench)
+    editor.push(state(names=[*SKY[:-1], "x" * 200], curve=CURVE, thresholds=[0.5] * len(SKY)))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    right = editor.root.bounding_box()["x"] + editor.root.bounding_box()["width"]
+    for box in editor.root.locator("button, input, p").all():
+        if (at := box.bounding_box()) is not None:
+            assert at["x"] + at["width"] <= right
+
+
+NAMES = st.lists(st.text(st.characters(exclude_characters="\n", codec="utf-8"), min_size=1), unique=True, max_size=8)
+
+
+@given(NAMES, st.data(), st.integers(0, 1000))
+def test_what_is_pushed_comes_back_as_decisions(names: list[str], data: st.DataObject, step: int) -> None:
+    scores = np.float32(data.draw(st.lists(st.floats(0, 1, width=32), min_size=len(names), max_size=len(names))))
+    editor = TagEditor(render=False)
+    pushed = editor.postprocess(EditorState("key", names, scores, 0.5, confirmed=names[:1], rejected=names[1:2]))
+    decisions = editor.preprocess(pushed | {"slider": step / 1000})
+    active = {name for name, score in zip(names, scores, strict=True) if score >= np.float32(step / 1000)}
+    assert set(decisions.model_labels) == active
+    assert set(decisions.labels) == (active | set(names[:1])) - set(names[1:2])
+    assert decisions.rejected == tuple(names[1:2])
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"key": 1},
+        {"names": ["sky"]},
+        {"names": "sky"},
+        {"scores": "AAAA"},
+        {"scores": None},
+        {"scores": base64.b64encode(np.full(8, np.nan, "<f4").tobytes()).decode()},
+        {"slider": float("nan")},
+        {"slider": 1.5},
+        {"slider": "0.5"},
+        {"tuned": True},
+        {"tuned": "yes"},
+        {"confirmed": "sky"},
+        {"confirmed": [3]},
+        {"confirmed": [["sky"]]},
+        {"confirmed": ["sky", "sky"]},
+        {"confirmed": ["sky"], "rejected": ["sky"]},
+        {"confirmed": ["x" * 201]},
+        {"confirmed": ["two\nlines"]},
+        {"confirmed": [" blank "]},
+        {"confirmed": [""]},
+        {"confirmed": ["half \ud800 a character"]},
+        {"reviewed": "some"},
+        {"reviewed": None},
+    ],
+)
+def test_a_forged_payload_is_refused(forged: dict[str, object]) -> None:
+    editor = TagEditor(render=False)
+    sent = editor.postprocess(state())
+    assert editor.preprocess(sent) is not None
+    with pytest.raises(gr.Error):
+        editor.preprocess(sent | forged)
+    for name in forged:
+        with pytest.raises(gr.Error):
+            editor.preprocess({key: value for key, value in sent.items() if key != name} | {"scores": "AAAA"})
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"scores": np.float32([0.5])}, {"scores": np.full(8, np.nan)}, {"names": ["a\nb", *SKY[1:]]}]
+)
+def test_a_state_that_the_page_could_not_show_is_a_bug_of_the_caller(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"scores|line break"):
+        TagEditor(render=False).postprocess(state(**wrong))
