@@ -13,7 +13,7 @@ from demo.errors import ImageRejected
 
 MAX_PIXELS = 25_000_000
 MAX_JPEG_PIXELS = 125_000_000
-MAX_SIDE = 65_535
+MAX_ASPECT = 100
 MAX_FRAMES = 500
 MAX_JPEG_SCANS_TIMES_PIXELS = 600_000_000
 MAX_TIFF_ENTRIES = 4096
@@ -66,13 +66,19 @@ def kind_of(data: bytes) -> str:
 
 
 def check_size(kind: str, width: int, height: int) -> None:
-    """Raises ImageRejected for more pixels than are decoded."""
+    """Raises ImageRejected for too many pixels, and for a strip that a resize by its short side would blow up."""
     most = MAX_JPEG_PIXELS if kind == "JPEG" else MAX_PIXELS
-    if width * height > most or max(width, height) > MAX_SIDE:
+    if width * height > most:
         raise ImageRejected(
             f"This {kind} has {width} × {height} pixels ({width * height / 1e6:.0f} megapixels).",
-            f"At most {most // 10**6} megapixels and {MAX_SIDE} pixels a side are decoded.",
+            f"At most {most // 10**6} megapixels are decoded.",
             "Save it smaller." if kind == "JPEG" else "Save it smaller, or as a baseline JPEG.",
+        )
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ImageRejected(
+            f"This {kind} has {width} × {height} pixels.",
+            f"One side is over {MAX_ASPECT} times the other.",
+            "Crop it.",
         )
 
 
