@@ -61,13 +61,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checkpoint = load_checkpoint(flags.model)
     choose = chooser(flags.threshold, checkpoint)
     tagger = Tagger(checkpoint, flags.device)
+    named = {output.name_of(path): path for path in paths}
     done = output.start(checkpoint.labels)
-    todo = [path for path in paths if output.name_of(path) not in done]
+    todo = [path for name, path in named.items() if name not in done]
     skipped = 0
     try:
         with (
             closing(scored(tagger, todo, flags.batch_size, flags.workers)) as batches,
-            tqdm(total=len(paths), initial=len(paths) - len(todo), unit="image", dynamic_ncols=True) as bar,
+            tqdm(total=len(named), initial=len(named) - len(todo), unit="image", dynamic_ncols=True) as bar,
         ):
             for files, scores, rejected in batches:
                 output.add(files, scores, checkpoint.labels, choose)

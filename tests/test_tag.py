@@ -174,6 +174,11 @@ def test_images_outside_the_tables_folder_are_named_by_their_whole_path(photos: 
     assert {Path(row["file_name"]).is_absolute() for row in rows(photos.parent / "elsewhere/tags.csv")} == {True}
 
 
+def test_an_image_named_in_two_ways_gets_one_row(photos: Path, checkpoint: Path) -> None:
+    assert run(photos, checkpoint, photos / "0.png", photos / "more" / ".." / "0.png") == 0
+    assert len(rows(photos.parent / "tags.csv")) == 7
+
+
 def test_any_file_name_comes_back_whole(photos: Path, checkpoint: Path) -> None:
     names = ['a,b "c".png', "ä ö.png", "line\nbreak.png", "-dash.png"]
     for name in names:
