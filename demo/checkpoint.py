@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -18,11 +17,12 @@ from typing import Any
 import timm
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from timm.data import resolve_data_config
 from timm.models import PretrainedCfg
 
 from demo import hub
+from demo.durable import put
 from demo.errors import CheckpointError
 from demo.labels import LabelSet
 from demo.settings import EMBEDDED_CHECKPOINT
@@ -143,14 +143,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, half: bool = False)
             "classifier": model.pretrained_cfg.get("classifier"),
         },
     }
-    temporary = folder / (WEIGHTS + ".new")
-    save_file(state, temporary, metadata={"format": "pt"})
-    _sync(temporary)
-    temporary.replace(folder / WEIGHTS)
-    write_text(folder / TAGS, checkpoint.labels.to_csv())
-    write_text(folder / METRICS, json.dumps(checkpoint.metrics, indent=1, ensure_ascii=False) + "\n")
-    write_text(folder / CARD, checkpoint.card)
-    write_text(folder / CONFIG, json.dumps(config, indent=1, ensure_ascii=False) + "\n")
+    put(folder / WEIGHTS, save(state, metadata={"format": "pt"}))
+    put(folder / TAGS, checkpoint.labels.to_csv().encode())
+    put(folder / METRICS, (json.dumps(checkpoint.metrics, indent=1, ensure_ascii=False) + "\n").encode())
+    put(folder / CARD, checkpoint.card.encode())
+    put(folder / CONFIG, (json.dumps(config, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def with_input(checkpoint: Checkpoint, size: int | None, crop_mode: str | None) -> Checkpoint:
@@ -172,19 +169,6 @@ def with_input(checkpoint: Checkpoint, size: int | None, crop_mode: str | None) 
     return replace(checkpoint, data=data, config=config)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or none of it, synced to disk."""
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text(text, encoding="utf-8")
-    _sync(temporary)
-    temporary.replace(path)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
 def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -201,7 +185,7 @@ def _require_plain_timm(folder: Path, config: dict[str, Any]) -> None:
     layout = None
     if (folder / "preprocess.json").exists():
         layout = "an animetimm checkpoint (preprocess.json)"
-    elif tags.exists() and "tag_id" in tags.open(encoding="utf-8").readline() and "architecture" in config:
+    elif tags.exists() and "tag_id" in tags.read_text(encoding="utf-8").partition("\n")[0] and "architecture" in config:
         layout = "a WD tagger (selected_tags.csv with tag_id)"
     elif "model_type" in config:
         layout = "a transformers checkpoint (model_type in config.json)"

@@ -1,7 +1,7 @@
 """Losses on partly known targets, and the checks that keep a strange loss from being believed.
 
-A batch carries `targets` (B, L), values in [0, 1], and `known` (B, L), true where a person decided. Where
-`known` is false the target is the frozen old model's probability (or 0, or unused; see `--unknown`).
+A batch carries `targets` (B, L), values in [0, 1], and `known` (B, L), true where a person decided; an
+unknown cell is soft (its target is the frozen old model's probability) or teaches nothing.
 """
 
 from __future__ import annotations
@@ -52,27 +52,24 @@ def known_cell_loss(
     logits: torch.Tensor,
     targets: torch.Tensor,
     known: torch.Tensor,
+    soft: torch.Tensor | None = None,
     *,
     kind: str = "bce",
-    unknown_weight: float = 0.0,
+    soft_weight: float = 0.0,
 ) -> torch.Tensor:
-    """Mean loss over known cells plus `unknown_weight` times the mean soft BCE over unknown ones.
+    """Mean loss over `known` cells plus `soft_weight` times the mean soft BCE over `soft` ones.
 
-    Two means, so that five decided labels among ten thousand are not drowned. Computed in fp32: ASL overflows
-    in fp16. kind: "bce" or "asl". Raises TargetsError as `check_targets` does.
+    logits, targets: (B, L) floats. known, soft: (B, L) bool; a cell in neither teaches nothing. kind: "bce" or
+    "asl", of the known cells. Two means, so that five decided labels among ten thousand are not drowned by the
+    rest. In fp32: ASL overflows in fp16. Raises TargetsError as `check_targets` does.
     """
     logits = logits.float()
     check_targets(logits, targets)
-    hard = (
-        F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-        if kind == "bce"
-        else asymmetric(logits, targets)
-    )
+    every = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    hard = asymmetric(logits, targets) if kind == "asl" else every
     loss = (hard * known).sum() / known.sum().clamp(min=1)
-    if unknown_weight > 0:
-        unknown = ~known
-        soft = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-        loss = loss + unknown_weight * (soft * unknown).sum() / unknown.sum().clamp(min=1)
+    if soft is not None and soft_weight > 0:
+        loss = loss + soft_weight * (every * soft).sum() / soft.sum().clamp(min=1)
     return loss
 
 

@@ -65,6 +65,13 @@ def _rate(text: str) -> float:
     return number
 
 
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise ValueError("a number from 0 to 1 is needed")
+    return number
+
+
 def _threshold(text: str) -> str | float:
     if text in ("tuned", "mcut"):
         return text
@@ -74,7 +81,9 @@ def _threshold(text: str) -> str | float:
     return number
 
 
-MODEL = Flag("model", "checkpoint: owner/name, owner/name@revision or a folder (default: assets/checkpoint)", metavar="REF")
+MODEL = Flag(
+    "model", "checkpoint: owner/name, owner/name@revision or a folder (default: assets/checkpoint)", metavar="REF"
+)
 DEVICE = Flag("device", "where the model runs", "auto", choices=("auto", "cpu", "cuda", "mps"))
 BATCH_SIZE = Flag("batch-size", "images a step", 32, _positive, metavar="N")
 CSV = Flag("csv", "corrections CSV, fastai CSV, 0/1 columns, or a PaddleClas list file", required=True, metavar="FILE")
@@ -91,7 +100,13 @@ COMMANDS: dict[str, tuple[Flag, ...]] = {
     ),
     "tag": (
         MODEL,
-        Flag("threshold", "0 to 1, tuned (per label) or mcut (default: the checkpoint's own)", None, _threshold, metavar="T"),
+        Flag(
+            "threshold",
+            "0 to 1, tuned (per label) or mcut (default: the checkpoint's own)",
+            None,
+            _threshold,
+            metavar="T",
+        ),
         Flag("out", "CSV to write", "tags.csv", metavar="FILE"),
         Flag("scores", "also write every score here, as .npz", metavar="FILE"),
         BATCH_SIZE,
@@ -109,16 +124,38 @@ COMMANDS: dict[str, tuple[Flag, ...]] = {
         # what is learned
         Flag("unknown", "what an unknown cell teaches", "distill", choices=("distill", "ignore", "negative")),
         Flag("loss", "the loss on known cells", "bce", choices=("bce", "asl")),
-        Flag("train", "which weights move; auto goes by the number of images", "auto", choices=("auto", "head", "norm", "full")),
+        Flag(
+            "train",
+            "which weights move; auto goes by the number of images",
+            "auto",
+            choices=("auto", "head", "norm", "full"),
+        ),
         # how long and how fast
         Flag("epochs", "epochs of the phase that moves the backbone (default: by --train)", None, _count, metavar="N"),
         Flag("head-epochs", "epochs of the frozen-backbone phase", 30, _count, metavar="N"),
         BATCH_SIZE,
         Flag("lr-head", "highest learning rate of the head", 1e-3, _rate, metavar="LR"),
         Flag("lr-backbone", "highest learning rate of the backbone's last block", 1e-4, _rate, metavar="LR"),
-        Flag("distill-weight", "weight of an unknown cell beside a known one", 0.3, _rate, metavar="W"),
         Flag("image-size", "square input in pixels (default: the checkpoint's)", None, _positive, metavar="PX"),
-        Flag("mosaic", "share of training images pasted together four at a time", 0.0, _rate, metavar="P"),
+        # the recipe
+        Flag(
+            "distill-weight",
+            "weight of unknown cells beside known ones under --unknown distill",
+            0.3,
+            _rate,
+            metavar="W",
+        ),
+        Flag("teacher-share", "share of a known cell's target that is the old model's score", 0.0, _share, metavar="P"),
+        Flag("mosaic", "share of training images that are four photos in a grid", 0.0, _share, metavar="P"),
+        Flag(
+            "balance", "draw photos of labels rarer than this share of the photos more often", 0.0, _share, metavar="P"
+        ),
+        Flag("blend", "share of the new weights in what is saved; the rest is the start's", 1.0, _share, metavar="P"),
+        Flag(
+            "crop-mode",
+            "how a photo becomes square (default: the checkpoint's)",
+            choices=("center", "squash", "border"),
+        ),
         DEVICE,
         Flag("workers", "processes that decode and augment images", 2, _count, metavar="N"),
         # the rest
@@ -235,7 +272,9 @@ class Settings:
     ) -> Settings:
         """Read `python app.py`'s flags; GRADIO_SERVER_NAME and _PORT stand in for --host and --port."""
         environment = os.environ if environment is None else environment
-        flags = parse_flags("app", arguments, environment, description="Tag images, fix the tags, fine-tune on the fixes.")
+        flags = parse_flags(
+            "app", arguments, environment, description="Tag images, fix the tags, fine-tune on the fixes."
+        )
         port = flags.port
         if port is None and environment.get("GRADIO_SERVER_PORT"):
             try:

@@ -116,7 +116,7 @@ def scored(
 
     def batch() -> tuple[list[Path], np.ndarray, list[tuple[Path, str]]]:
         labels = len(tagger.checkpoint.labels)
-        return files, tagger._forward(torch.stack(pixels)) if pixels else np.zeros((0, labels), np.float32), rejected
+        return files, tagger.forward(torch.stack(pixels)) if pixels else np.zeros((0, labels), np.float32), rejected
 
     pool = ThreadPoolExecutor(workers)
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -69,7 +69,7 @@ class Tagger:
     def scores(self, images: Sequence[Image.Image], batch_size: int = 32) -> np.ndarray:
         """Probabilities (N, L), float32 in [0, 1], of N RGB images of any size."""
         parts = [
-            self._forward(torch.stack([self.transform(image) for image in images[start : start + batch_size]]))
+            self.forward(torch.stack([self.transform(image) for image in images[start : start + batch_size]]))
             for start in range(0, len(images), batch_size)
         ]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.checkpoint.labels)), np.float32)
@@ -78,11 +78,11 @@ class Tagger:
         """Scores of one image; the time is the model's alone, without decoding and resizing."""
         pixels = self.transform(image).unsqueeze(0)
         started = time.perf_counter()
-        scores = self._forward(pixels)[0]
+        scores = self.forward(pixels)[0]
         return Tagged(scores, (time.perf_counter() - started) * 1000)
 
     @torch.inference_mode()
-    def _forward(self, pixels: torch.Tensor) -> np.ndarray:
+    def forward(self, pixels: torch.Tensor) -> np.ndarray:
         """Probabilities (B, L) of pixels (B, 3, H, W); the sigmoid (softmax for a single-label head) in fp32."""
         with self._lock, self._autocast():
             if self.device == "cuda":
@@ -93,9 +93,3 @@ class Tagger:
 
     def _autocast(self) -> AbstractContextManager:
         return torch.autocast(self.device, dtype=self._dtype) if self._dtype else nullcontext()
-
-
-def batches(items: Sequence, size: int) -> Iterator[Sequence]:
-    """Runs of at most `size` items, in order."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

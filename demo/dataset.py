@@ -1,0 +1,172 @@
+"""A CSV and its images become what training needs: partly known targets, and augmented pixels.
+
+Targets are float32 in [0, 1]; `kind` says of each cell what it teaches: KNOWN (a person decided), SOFT (the old
+model's probability), UNUSED. Reading tables is `demo.tables`'; decoding is `demo.images`'.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from demo import images
+
+UNUSED, SOFT, KNOWN = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Cells:
+    """values: (N, L) float32 in [0, 1]. kind: (N, L) uint8 of KNOWN, SOFT, UNUSED."""
+
+    values: np.ndarray
+    kind: np.ndarray
+
+    @classmethod
+    def build(
+        cls, targets: np.ndarray, unknown: str, teacher: np.ndarray | None = None, teacher_share: float = 0.0
+    ) -> Cells:
+        """From targets (N, L) of 1, 0, -1 and the old model's scores (N, L), NaN where it has none.
+
+        unknown: "distill" gives unknown cells the teacher's score, "ignore" leaves them unused, "negative" makes
+        them absent. teacher_share mixes the teacher into known cells too.
+        """
+        known = targets >= 0
+        values = np.where(known, targets, 0).astype(np.float32)
+        kind = np.where(known, KNOWN, UNUSED).astype(np.uint8)
+        if unknown == "negative":
+            kind[:] = KNOWN
+        elif unknown == "distill" and teacher is not None:
+            soft = ~known & np.isfinite(teacher)
+            values[soft], kind[soft] = teacher[soft], SOFT
+        if teacher is not None and teacher_share > 0:
+            mixed = known & np.isfinite(teacher)
+            values[mixed] = (1 - teacher_share) * values[mixed] + teacher_share * teacher[mixed]
+        return cls(values, kind)
+
+    def __getitem__(self, rows: np.ndarray | slice) -> Cells:
+        return Cells(self.values[rows], self.kind[rows])
+
+
+def read_image(path: Path) -> Image.Image:
+    """One RGB image; raises ImageRejected."""
+    return images.decode(path.read_bytes())
+
+
+def augmentation(data: dict, min_scale: float = 0.6) -> v2.Compose:
+    """Training pixels (3, H, W) for a timm data config: random crop and flip, a little colour, normalised.
+
+    Recipe: random resized crop of `min_scale` to 1 of the area, flip, as in fastai's and timm's fine-tuning.
+    """
+    size = tuple(data["input_size"][-2:])
+    return v2.Compose(
+        [
+            v2.ToImage(),
+            v2.RandomResizedCrop(size, (min_scale, 1.0), (0.75, 1.333), v2.InterpolationMode.BICUBIC, antialias=True),
+            v2.RandomHorizontalFlip(),
+            v2.ColorJitter(0.2, 0.2, 0.2),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(data["mean"], data["std"]),
+        ]
+    )
+
+
+class TrainingPhotos(Dataset):
+    """Augmented photos with their cells; item i depends on (seed, epoch, i) alone, so a resumed run is the same.
+
+    mosaic: the share of items that are four photos in a 2 by 2 grid. A grid has a label that any of its photos
+    has, lacks one that all are known to lack, and takes the highest of its teacher scores otherwise.
+    """
+
+    def __init__(self, paths: Sequence[Path], cells: Cells, data: dict, seed: int, mosaic: float = 0.0) -> None:
+        self.paths, self.cells, self.seed, self.mosaic = list(paths), cells, seed, mosaic
+        self.epoch = 0
+        self.order = np.arange(len(paths))
+        self.size = data["input_size"][-1]
+        self.whole = augmentation(data)
+        self.quarter = augmentation(data | {"input_size": (3, self.size // 2, self.size // 2)})
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, item: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Pixels (3, H, W), values (L,) float32, kind (L,) uint8."""
+        rng = np.random.default_rng((self.seed, self.epoch, item))
+        row = int(self.order[item])
+        grid = rng.random() < self.mosaic
+        # torchvision draws from torch's global generator
+        torch.manual_seed(int(rng.integers(2**62)))
+        if not grid:
+            return self.whole(read_image(self.paths[row])), *self._cells([row])
+        rows = [row, *rng.choice(self.order, 3)]
+        tiles = [self.quarter(read_image(self.paths[tile])) for tile in rows]
+        pixels = torch.cat([torch.cat(tiles[:2], 2), torch.cat(tiles[2:], 2)], 1)
+        if pixels.shape[-1] != self.size:
+            pixels = torch.nn.functional.pad(pixels, (0, 1, 0, 1), mode="replicate")
+        return pixels, *self._cells(rows)
+
+    def _cells(self, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        values, kind = self.cells.values[rows], self.cells.kind[rows]
+        if len(rows) == 1:
+            return torch.from_numpy(values[0]), torch.from_numpy(kind[0])
+        present = ((kind == KNOWN) & (values > 0.5)).any(0)
+        joined = np.where(present, values.max(0, where=kind == KNOWN, initial=0), values.max(0))
+        return torch.from_numpy(joined), torch.from_numpy(np.where(present, KNOWN, kind.min(0)).astype(np.uint8))
+
+
+class PlainPhotos(Dataset):
+    """Photos through the checkpoint's own preprocessing: pixels (3, H, W)."""
+
+    def __init__(self, paths: Sequence[Path], transform: object, views: int = 1) -> None:
+        self.paths, self.transform, self.views = list(paths), transform, views
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, item: int) -> torch.Tensor:
+        """Pixels (V, 3, H, W): the whole photo, and with five views its overlapping quarters."""
+        image = read_image(self.paths[item])
+        return torch.stack([self.transform(view) for view in views(image)[: self.views]])
+
+
+def views(image: Image.Image) -> list[Image.Image]:
+    """The image and its four quarters, each 5/9 of a side, so that neighbours overlap by a fifth of their side."""
+    width, height = image.size
+    w, h = max(round(width * 5 / 9), 1), max(round(height * 5 / 9), 1)
+    corners = [(0, 0), (width - w, 0), (0, height - h), (width - w, height - h)]
+    return [image, *(image.crop((x, y, x + w, y + h)) for x, y in corners)]
+
+
+def repeats(targets: np.ndarray, often: float, rng: np.random.Generator) -> np.ndarray:
+    """Row numbers, rows with labels rarer than `often` (a share of the rows) repeated: r = max over its labels.
+
+    Repeat-factor sampling, sqrt(often / frequency), of Gupta, Dollár and Girshick, "LVIS", CVPR 2019; the
+    fraction is drawn. With `often` 0 every row comes once.
+    """
+    frequency = (targets == 1).mean(0)
+    factor = np.sqrt(often / np.maximum(frequency, 1e-9))
+    row_factor = np.maximum(np.where(targets == 1, factor, 0).max(1, initial=0), 1)
+    whole = np.floor(row_factor + rng.random(len(targets))).astype(int)
+    return rng.permutation(np.repeat(np.arange(len(targets)), whole))
+
+
+def loader(dataset: Dataset, batch_size: int, workers: int) -> DataLoader:
+    """Batches in the dataset's order."""
+    return DataLoader(dataset, batch_size, num_workers=workers, worker_init_fn=_leave_signals_to_the_parent)
+
+
+def _leave_signals_to_the_parent(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def batched(total: int, size: int) -> Iterator[slice]:
+    for start in range(0, total, size):
+        yield slice(start, min(start + size, total))

@@ -1,0 +1,171 @@
+"""Score a checkpoint against a CSV: `python -m demo.evaluate --csv FILE [--model REF]`.
+
+Prints the report with its *predict nothing* row; `--json` and `--predictions` write it and the arrays behind it.
+Counts known cells only. Changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from demo import tables
+from demo.checkpoint import Checkpoint, load_checkpoint
+from demo.dataset import batched, read_image
+from demo.errors import EXIT_DONE, BadInput, ImageRejected, TableError, command
+from demo.metrics import Figures, report
+from demo.progress import Bar
+from demo.settings import parse_flags
+from demo.tagger import Tagger
+
+VALIDATION_SHARE = 5
+"""One photo in this many is held out where a CSV marks none."""
+
+
+@dataclass(frozen=True)
+class Photos:
+    """N photos of a CSV. targets: (N, L) float32 of 1, 0, -1 for unknown. is_valid: (N,) bool."""
+
+    paths: list[Path]
+    file_names: list[str]
+    targets: np.ndarray
+    is_valid: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def where(self, rows: np.ndarray) -> Photos:
+        """The photos that a bool array (N,) picks."""
+        picked = np.flatnonzero(rows)
+        return Photos(
+            [self.paths[row] for row in picked],
+            [self.file_names[row] for row in picked],
+            self.targets[picked],
+            self.is_valid[picked],
+        )
+
+
+def read_rows(csv: Path) -> list[tables.Merged]:
+    """The images of a CSV, each with its rows; notes go to stderr. Raises TableError for any bad row."""
+    table = tables.read_table(csv)
+    tables.require_good(table)
+    for note in table.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return tables.merge_rows(table.rows)
+
+
+def photos_of(rows: list[tables.Merged], csv: Path, names: Sequence[str], model_names: Sequence[str]) -> Photos:
+    """Targets for the L labels `names`, and who is held out: the rows marked `is_valid`, or one in five by name.
+
+    model_names: the labels that `reviewed` = `all` speaks of where the row's model left none beside the CSV.
+    """
+    if note := tables.disagreements(rows, model_names, csv.parent):
+        print(f"note: {note}", file=sys.stderr)
+    targets = tables.targets(rows, names, model_names, csv.parent)
+    marked = [image.is_valid for image in rows]
+    if all(side is None for side in marked):
+        order = np.argsort([hash_of(image.path) for image in rows])
+        held_out = np.zeros(len(rows), bool)
+        held_out[order[: len(rows) // VALIDATION_SHARE]] = True
+    else:
+        held_out = np.array([bool(side) for side in marked])
+    return Photos([image.path for image in rows], [image.file_name for image in rows], targets, held_out)
+
+
+def hash_of(path: Path) -> str:
+    """A stable order that has nothing to do with names' order: the sha256 of the file."""
+    import hashlib
+
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def score_paths(tagger: Tagger, paths: Sequence[Path], batch_size: int, title: str = "scoring") -> np.ndarray:
+    """Scores (N, L) float32 of image files. Raises BadInput naming the first that cannot be decoded."""
+    parts = [np.zeros((0, len(tagger.checkpoint.labels)), np.float32)]
+    with Bar(title, len(paths), "image") as bar:
+        for rows in batched(len(paths), batch_size):
+            parts.append(tagger.scores([load(path) for path in paths[rows]], batch_size))
+            bar.step(rows.stop - rows.start)
+    return np.concatenate(parts)
+
+
+def load(path: Path):
+    """One RGB image; raises BadInput with the file's name."""
+    try:
+        return read_image(path)
+    except (ImageRejected, OSError) as error:
+        raise BadInput(f"{path} cannot be used:", str(error), "Replace it or take its row out.") from error
+
+
+def evaluation(
+    checkpoint: Checkpoint, csv: str, split: str, scores: np.ndarray, targets: np.ndarray, threshold: float
+) -> dict:
+    """The JSON of `demo.evaluate`: figures of scores (N, L) on targets (N, L) at a threshold."""
+    return {
+        "model": checkpoint.identity,
+        "csv": csv,
+        "split": split,
+        "images": len(scores),
+        "threshold": threshold,
+        **report(scores, targets, checkpoint.labels.names, threshold),
+    }
+
+
+def show(rows: dict[str, Figures]) -> str:
+    """A table of one line per row name, for the terminal."""
+    figures = (
+        "map",
+        "micro_f1",
+        "macro_f1",
+        "sample_f1",
+        "micro_precision",
+        "micro_recall",
+        "hamming_loss",
+        "accuracy",
+    )
+    lines = [f"{'':<16}" + "".join(f"{name.replace('micro_p', 'p').replace('micro_r', 'r'):>13}" for name in figures)]
+    for title, values in rows.items():
+        cells = (values.get(name) for name in figures)
+        lines.append(f"{title:<16}" + "".join(f"{'-' if cell is None else f'{cell:.4f}':>13}" for cell in cells))
+    return "\n".join(lines)
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    flags = parse_flags("evaluate", arguments, description="Score a checkpoint against a CSV, on known cells.")
+    csv = Path(flags.csv)
+    rows = read_rows(csv)
+    checkpoint = load_checkpoint(flags.model)
+    names = checkpoint.labels.names
+    foreign = [name for name in tables.labels_in(rows) if name not in checkpoint.labels.positions]
+    if foreign:
+        print(
+            f"note: {len(foreign)} labels of {csv} are not the model's and count nowhere: {', '.join(foreign[:5])} …",
+            file=sys.stderr,
+        )
+    photos = photos_of(rows, csv, names, names)
+    if flags.split != "all":
+        photos = photos.where(photos.is_valid if flags.split == "valid" else ~photos.is_valid)
+    if not len(photos):
+        raise TableError(f"{csv} has no rows in the split {flags.split!r}.", next_step="Try --split all.")
+    scores = score_paths(Tagger(checkpoint, flags.device), photos.paths, flags.batch_size)
+    result = evaluation(checkpoint, flags.csv, flags.split, scores, photos.targets, checkpoint.threshold)
+    print(f"{result['model']} on {result['images']} images, {result['known_cells']} known cells,")
+    print(f"at the threshold {result['threshold']:.3f}:")
+    print(show({"model": result["metrics"], "predict nothing": result["predict_nothing"]}))
+    if flags.json:
+        Path(flags.json).write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if flags.predictions:
+        np.savez_compressed(
+            flags.predictions, scores=scores, targets=photos.targets, file_names=np.array(photos.file_names)
+        )
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

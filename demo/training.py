@@ -1,0 +1,212 @@
+"""The two phases of a fine-tune: the head on cached features, then the backbone with it.
+
+Knows tensors, photos and cells; nothing of CSVs, folders of runs or reports (`demo.finetune` puts those
+together). Same seed, same machine, same result: every random draw comes from (seed, epoch, item).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3
+from torch.utils.data import DataLoader
+
+from demo.dataset import KNOWN, SOFT, Cells, TrainingPhotos, loader, repeats
+from demo.losses import check_logits, known_cell_loss
+from demo.progress import Progress
+
+LAYER_DECAY = 0.75
+WEIGHT_DECAY = 0.05
+HEAD_PULL = 0.01
+MIN_HEAD_STEPS = 300
+EMA_DECAY = 0.998
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a fine-tune needs besides data; see `python -m demo.finetune --help` for each."""
+
+    train: str
+    loss: str
+    epochs: int
+    head_epochs: int
+    batch_size: int
+    lr_head: float
+    lr_backbone: float
+    distill_weight: float
+    mosaic: float
+    balance: float
+    workers: int
+    seed: int
+    device: str
+
+
+def cell_loss(logits: torch.Tensor, values: torch.Tensor, kind: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    """The loss of a batch: logits and values (B, L), kind (B, L) of KNOWN, SOFT, UNUSED."""
+    return known_cell_loss(
+        logits, values, kind == KNOWN, kind == SOFT, kind=recipe.loss, soft_weight=recipe.distill_weight
+    )
+
+
+def train_head(
+    head: torch.nn.Linear,
+    features: torch.Tensor,
+    cells: Cells,
+    recipe: Recipe,
+    progress: Progress,
+    stop: Callable[[], None],
+) -> None:
+    """Train a linear head in place on features (N, D). `stop` raises where a person wants it to end.
+
+    AdamW with a cosine, and a pull of each row back to its start in place of weight decay: what no cell
+    contradicts stays as it was.
+    """
+    values, kind = torch.from_numpy(cells.values), torch.from_numpy(cells.kind)
+    start = [parameter.detach().clone() for parameter in head.parameters()]
+    batch = min(max(recipe.batch_size, 32), len(features))
+    per_epoch = math.ceil(len(features) / batch)
+    epochs = max(recipe.head_epochs, math.ceil(MIN_HEAD_STEPS / per_epoch)) if recipe.head_epochs else 0
+    steps = epochs * per_epoch
+    optimizer = torch.optim.AdamW(head.parameters(), lr=recipe.lr_head, weight_decay=0)
+    progress.phase("head", steps)
+    step = 0
+    for epoch in range(epochs):
+        total = 0.0
+        order = torch.from_numpy(np.random.default_rng((recipe.seed, 1, epoch)).permutation(len(features)))
+        for rows in order.split(batch):
+            stop()
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.lr_head * 0.5 * (1 + math.cos(math.pi * step / steps))
+            logits = head(features[rows])
+            pull = sum(((now - then) ** 2).sum() for now, then in zip(head.parameters(), start, strict=True))
+            loss = cell_loss(logits, values[rows], kind[rows], recipe)
+            optimizer.zero_grad()
+            (loss + HEAD_PULL * pull / len(start[0])).backward()
+            optimizer.step()
+            total += float(loss)
+            step += 1
+            progress.step(loss=float(loss))
+        if (epoch + 1) % max(epochs // 20, 1) == 0:
+            progress.epoch(epoch=epoch + 1, loss=round(total / per_epoch, 5))
+
+
+class BackboneTraining:
+    """The second phase: norms and biases (`norm`) or everything (`full`) with the head, and an EMA of it all.
+
+    AdamW with layer decay and a cosine with 10 % warm-up, both timm's. `state()` and `restore()` carry it over
+    an interruption; both speak in names and tensors, so that safetensors can hold them.
+    """
+
+    def __init__(self, model: torch.nn.Module, photos: TrainingPhotos, targets: np.ndarray, recipe: Recipe) -> None:
+        self.model, self.photos, self.targets, self.recipe = model.to(recipe.device), photos, targets, recipe
+        if recipe.train == "norm":
+            head = {id(parameter) for parameter in model.get_classifier().parameters()}
+            for parameter in model.parameters():
+                parameter.requires_grad_(parameter.ndim <= 1 or id(parameter) in head)
+        self.ema = ModelEmaV3(model, decay=EMA_DECAY, use_warmup=True)
+        self.optimizer = create_optimizer_v2(
+            model, opt="adamw", lr=recipe.lr_backbone, weight_decay=WEIGHT_DECAY, layer_decay=LAYER_DECAY
+        )
+        self._raise_head_rate()
+        self.epoch = 0
+        self.per_epoch = math.ceil(len(self._order(0)) / recipe.batch_size)
+        steps = self.per_epoch * recipe.epochs
+        self.scheduler = CosineLRScheduler(
+            self.optimizer,
+            t_initial=steps,
+            lr_min=0,
+            warmup_t=max(steps // 10, 1),
+            warmup_prefix=True,
+            t_in_epochs=False,
+        )
+
+    def run(self, progress: Progress, stop: Callable[[], None], after_epoch: Callable[[], None]) -> None:
+        """Train the epochs that are left; `after_epoch` saves. When `stop` raises, the epoch under way is lost."""
+        recipe = self.recipe
+        progress.phase("backbone", self.per_epoch * recipe.epochs, done=self.per_epoch * self.epoch)
+        while self.epoch < recipe.epochs:
+            self.photos.epoch = self.epoch
+            self.photos.order = self._order(self.epoch)
+            total, step = 0.0, self.per_epoch * self.epoch
+            self.model.train()
+            for pixels, values, kind in loader(self.photos, recipe.batch_size, recipe.workers):
+                stop()
+                self.scheduler.step_update(step)
+                with self._autocast():
+                    logits = self.model(pixels.to(recipe.device))
+                check_logits(logits.float())
+                loss = cell_loss(logits, values.to(recipe.device), kind.to(recipe.device), recipe)
+                self.optimizer.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+                self.optimizer.step()
+                step += 1
+                self.ema.update(self.model, step)
+                total += float(loss)
+                progress.step(loss=float(loss))
+            self.epoch += 1
+            progress.epoch(epoch=self.epoch, loss=round(total / self.per_epoch, 5))
+            after_epoch()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Everything that `restore` needs, as named tensors."""
+        state = {"epoch.done": torch.tensor(self.epoch)}
+        state |= {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        state |= {f"ema.{name}": tensor for name, tensor in self.ema.module.state_dict().items()}
+        for number, entry in self.optimizer.state_dict()["state"].items():
+            state |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in entry.items()}
+        return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        parts: dict[str, dict[str, torch.Tensor]] = {"epoch": {}, "model": {}, "ema": {}, "optimizer": {}}
+        for name, tensor in state.items():
+            part, _, key = name.partition(".")
+            parts[part][key] = tensor
+        self.model.load_state_dict(parts["model"])
+        self.ema.module.load_state_dict(parts["ema"])
+        entries: dict[int, dict[str, torch.Tensor]] = {}
+        for key, tensor in parts["optimizer"].items():
+            number, _, name = key.partition(".")
+            entries.setdefault(int(number), {})[name] = tensor
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": entries})
+        self.epoch = int(parts["epoch"]["done"])
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return repeats(self.targets, self.recipe.balance, np.random.default_rng((self.recipe.seed, 2, epoch)))
+
+    def _raise_head_rate(self) -> None:
+        """Give the head its own rate: timm's layer decay scales every group by `lr_scale`."""
+        head = {id(parameter) for parameter in self.model.get_classifier().parameters()}
+        for group in self.optimizer.param_groups:
+            if any(id(parameter) in head for parameter in group["params"]):
+                group["lr_scale"] = self.recipe.lr_head / max(self.recipe.lr_backbone, 1e-12)
+
+    def _autocast(self) -> AbstractContextManager:
+        device = self.recipe.device
+        if device == "mps":
+            return nullcontext()
+        pays = device == "cuda" or bool(torch.cpu._is_avx512_bf16_supported())
+        return torch.autocast(device, dtype=torch.bfloat16, enabled=pays)
+
+
+@torch.inference_mode()
+def predict(
+    model: torch.nn.Module, pixels: DataLoader, device: str, step: Callable[[int], None], stop: Callable[[], None]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features (N·V, D) before the head and logits (N·V, L) of photos with V views each, fp32 on the CPU."""
+    model.eval().to(device)
+    features, logits = [], []
+    for batch in pixels:
+        hidden = model.forward_head(model.forward_features(batch.flatten(0, 1).to(device)), pre_logits=True)
+        features.append(hidden.float().cpu())
+        logits.append(model.get_classifier()(hidden).float().cpu())
+        step(len(batch))
+        stop()
+    return torch.cat(features), torch.cat(logits)
