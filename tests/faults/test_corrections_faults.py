@@ -109,8 +109,11 @@ def run_writers(store_class, folder, *, saves, kills, seed, rewrites=False):
     store_class(folder / "corrections")
     running = [start(f"s{seed}w{number}") for number in range(WRITERS)]
     for kill in range(kills):
-        time.sleep(rng.uniform(0, 0.0003 * WRITERS * saves))
-        victim = rng.choice([number for number, process in enumerate(running) if process.is_alive()])
+        time.sleep(rng.uniform(0, 0.0001 * WRITERS * saves))
+        alive = [number for number, process in enumerate(running) if process.is_alive()]
+        if not alive:
+            break
+        victim = rng.choice(alive)
         os.kill(running[victim].pid, signal.SIGKILL)
         running[victim].join()
         running[victim] = start(f"s{seed}w{victim}k{kill}")
