@@ -26,8 +26,6 @@ from demo.vocabularies import keep_vocabulary, read_vocabulary
 
 __all__ = ["Correction", "Corrections", "read_vocabulary"]
 
-LOCK_SECONDS = 30
-
 
 class Corrections:
     """The corrections of one folder. Any number of instances, threads and processes may share it.
@@ -41,7 +39,7 @@ class Corrections:
         self.csv_path = self.folder / "corrections.csv"
         self.history_path = self.folder / "history.csv"
         self.healed = ""
-        self._lock = FileLock(self.folder / "corrections.csv.lock", timeout=LOCK_SECONDS, poll_interval=0.005)
+        self._lock = FileLock(self.folder / "corrections.csv.lock", timeout=30, poll_interval=0.005)
         # The file stays open: as long as it is, no other file can get its inode number, so the same number means
         # that the first `_size` bytes are those whose rows are in `_keys` already.
         self._fd: int | None = None
