@@ -1,0 +1,39 @@
+"""The app: settings → tagger → page → launch. `python app.py --help` lists the flags."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+from demo.errors import EXIT_DONE, BadInput, command
+from demo.settings import Settings
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    settings = Settings.from_flags(arguments)
+    from demo.models import Models  # loads PyTorch, which --help and a wrong flag need not wait for
+    from demo.ui.page import build_page, launch_options
+
+    page = build_page(settings, Models(settings))
+    try:
+        _, url, _ = page.launch(
+            server_name=settings.host, server_port=settings.port, prevent_thread_lock=True, **launch_options(settings)
+        )
+    except OSError as error:
+        raise BadInput(
+            f"Nothing can listen on {settings.host}, port {settings.port or '7860 to 7959'}.",
+            f"{error}.",
+            "Stop what listens there, or use another --port or --host.",
+        ) from error
+    print(f"TagLoop is at {url}", flush=True)
+    page.block_thread()
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""What lies on the desk: the images that are open, and what one browser tab has decided without saving.
+
+Images are kept by the sha256 of their bytes, for all visitors together and up to a number of bytes; what a person
+decided lives in a `Desk` of their own tab. Knows nothing of models and components.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from demo.rows import Correction
+
+MAX_OPEN_BYTES = 256 * 1024 * 1024
+MAX_DRAFTS = 500
+
+
+@dataclass(frozen=True)
+class OpenImage:
+    """Bytes as they were uploaded and the extension of what they are; width and height in pixels, turned upright."""
+
+    data: bytes
+    extension: str
+    size: tuple[int, int]
+    name: str = ""
+
+
+class OpenImages:
+    """The images opened last, by sha256; those not used for longest go when `max_bytes` are exceeded."""
+
+    def __init__(self, max_bytes: int = MAX_OPEN_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self._images: OrderedDict[str, OpenImage] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, image: OpenImage) -> str:
+        """Keep an image and give its sha256."""
+        digest = hashlib.sha256(image.data).hexdigest()
+        with self._lock:
+            self._images[digest] = image
+            self._images.move_to_end(digest)
+            held = sum(len(kept.data) for kept in self._images.values())
+            while held > self.max_bytes and len(self._images) > 1:
+                held -= len(self._images.popitem(last=False)[1].data)
+        return digest
+
+    def get(self, digest: str) -> OpenImage | None:
+        with self._lock:
+            if digest in self._images:
+                self._images.move_to_end(digest)
+            return self._images.get(digest)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Decisions on one image, and where the slider stood."""
+
+    confirmed: tuple[str, ...] = ()
+    rejected: tuple[str, ...] = ()
+    slider: float | None = None
+
+    @classmethod
+    def of_row(cls, row: Correction) -> Draft:
+        return cls(row.labels, row.rejected, row.threshold)
+
+    def says_as(self, other: Draft) -> bool:
+        return set(self.confirmed) == set(other.confirmed) and set(self.rejected) == set(other.rejected)
+
+
+@dataclass
+class Desk:
+    """One browser tab. place: index in the walk, None for an image from elsewhere."""
+
+    place: int | None = None
+    settled: Draft = field(default_factory=Draft)
+    drafts: dict[str, Draft] = field(default_factory=dict)
+
+    def leave(self, digest: str, confirmed: Sequence[str], rejected: Sequence[str], slider: float) -> None:
+        """Keep what was decided on an image and not saved, for when it is opened again."""
+        draft = Draft(tuple(confirmed), tuple(rejected), slider)
+        if not draft.says_as(self.settled):
+            self.drafts[digest] = draft
+            while len(self.drafts) > MAX_DRAFTS:
+                self.drafts.pop(next(iter(self.drafts)))
+
+    def settle(self, digest: str, draft: Draft) -> None:
+        """The page shows decisions that need no keeping: as they were saved, or none."""
+        self.settled = draft
+        self.drafts.pop(digest, None)

@@ -1,0 +1,9 @@
+// The line under the image: place in the folder, size, how long the model took.
+drawing((value) => {
+  if (value.keep) return;
+  const parts = [];
+  if (value.place) parts.push(make("b", { textContent: `${value.place.number} of ${value.place.of}` }));
+  if (value.place && value.name) parts.push(make("bdi", { textContent: value.name }));
+  for (const fact of [value.size, value.took]) if (fact) parts.push(make("span", { textContent: fact }));
+  find(".facts").replaceChildren(...parts);
+});

@@ -1,0 +1,58 @@
+"""The image of the page: hands its handler the file's bytes as they are, and decodes nothing.
+
+Every image comes through `read_upload`: a file that this server was sent, or a data URL; never another path and
+never an address that the server would have to fetch.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import ImageData
+from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder, is_in_or_equal
+
+from demo.errors import ImageRejected
+
+
+class ImageInput(gr.Image):
+    """gr.Image whose value is the bytes of a file: in from the page, and out to it.
+
+    A handler returns (bytes, extension), or None for no image.
+    """
+
+    is_template = True  # drawn by gr.Image's own script
+
+    def preprocess(self, payload: ImageData | None) -> bytes | None:
+        """The bytes; b"" where the page named none that it may name."""
+        if payload is None:
+            return None
+        try:
+            return read_upload(payload.model_dump())
+        except ImageRejected:
+            return b""
+
+    def postprocess(self, value: tuple[bytes, str] | None) -> ImageData | None:
+        if value is None:
+            return None
+        data, extension = value
+        path = save_bytes_to_cache(data, f"image.{extension}", cache_dir=self.GRADIO_CACHE)
+        return ImageData(path=path, orig_name=f"image.{extension}")
+
+
+def read_upload(file: Mapping[str, Any]) -> bytes:
+    """The bytes of a gradio file (`path` or a data `url`). Raises ImageRejected."""
+    url, path = file.get("url"), file.get("path")
+    try:
+        if isinstance(url, str) and url.startswith("data:"):
+            return base64.b64decode(url.partition(",")[2], validate=True)
+        if isinstance(path, str) and is_in_or_equal(path, get_upload_folder()):
+            return Path(path).read_bytes()
+    except (binascii.Error, OSError, ValueError) as error:
+        raise ImageRejected("The image did not arrive.", next_step="Send it again.") from error
+    raise ImageRejected("The image did not arrive.", "It is neither an upload nor a data URL.", "Upload it first.")

@@ -1,0 +1,45 @@
+"""A part of the page drawn by a script of its own from one JSON value: `NAME.html` and `NAME.js` in this folder.
+
+A handler pushes a dict, the script draws it (labels and messages as text only) and sends named events with data.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+_revisions = itertools.count(1)  # an equal value would not be noticed in the page
+
+
+class Panel(gr.HTML):
+    """value: a dict for the script, or None before the first push."""
+
+    def __init__(self, name: str, **kwargs: Any) -> None:
+        super().__init__(
+            html_template=_read(f"{name}.html"),
+            js_on_load=_read("panel.js") + _read(f"{name}.js"),
+            apply_default_css=False,
+            elem_classes=["panel", name.replace("_", "-")],
+            **kwargs,
+        )
+
+    def postprocess(self, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        return None if value is None else {"revision": next(_revisions), **value}
+
+    def preprocess(self, payload: Any) -> None:
+        """What the page holds is never taken back: the data of an event says all."""
+
+
+def asked(event: gr.EventData, name: str, kind: type) -> Any:
+    """One named value of an event's data. Raises gr.Error for what the page would not send."""
+    value = event._data.get(name) if isinstance(event._data, dict) else None
+    if not isinstance(value, kind):
+        raise gr.Error("The page sent something unreadable. Reload it.", print_exception=False)
+    return value
+
+
+def _read(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
