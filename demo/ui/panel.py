@@ -11,6 +11,9 @@ from typing import Any
 
 import gradio as gr
 
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+"""For every event of the page: no fading, and not an endpoint for programs."""
+
 _revisions = itertools.count(1)  # an equal value would not be noticed in the page
 
 

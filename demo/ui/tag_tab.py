@@ -10,12 +10,11 @@ import gradio as gr
 
 from demo.ui.desk import Desk
 from demo.ui.image_input import ImageInput
-from demo.ui.panel import Panel, asked
+from demo.ui.panel import QUIET, Panel, asked
 from demo.ui.tag_editor import Decisions, Status, TagEditor
-from demo.ui.tagging import Tagging, View
+from demo.ui.tagging import Tagging
 
 Steps = Iterator[tuple]
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 class TagTab:
@@ -84,6 +83,8 @@ class TagTab:
         return {"examples": pictures}
 
     def tag_again(self, decisions: Decisions | None, desk: Desk) -> tuple:
-        """Another model is in use: what is open is tagged by it. Without an open image nothing changes."""
-        view = self.tagging.tag_again(decisions, desk) or View(None, None, {})
-        return (*view, desk)
+        """Another model may be in use: what is open is tagged by it, and the decisions stay."""
+        view = self.tagging.tag_again(decisions, desk)
+        if view is None:
+            return gr.skip(), Status("note", ""), {"keep": True}, desk
+        return gr.skip(), view.editor, view.facts, desk

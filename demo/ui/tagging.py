@@ -140,15 +140,14 @@ class Tagging:
         return Status("saved", f"Saved with {_count(len(row.labels), 'label')}{rejected}.")
 
     def tag_again(self, decisions: Decisions | None, desk: Desk) -> View | None:
-        """The open image under the model that is in use now, with the decisions as they stand."""
-        opened = self.open_images.get(decisions.key.partition(":")[0]) if decisions else None
-        if opened is None:
+        """The open image under the model that is in use now, with the decisions; None where that changes nothing."""
+        digest, _, identity = decisions.key.partition(":") if decisions else ("", "", "")
+        opened, tagger = self.open_images.get(digest), self.models.current
+        if decisions is None or opened is None or identity == tagger.checkpoint.identity:
             return None
-        tagger = self.models.current
         tagged = tagger.tag(decode(opened.data, self.settings.max_upload_bytes))
         draft = Draft(decisions.confirmed, decisions.rejected)
-        digest = decisions.key.partition(":")[0]
-        note = "Tagged again by the model that is in use now."
+        note = "Tagged again, by the model that is in use now."
         return View(
             _shown(opened),
             _state(tagger, digest, tagged.scores, draft, note),

@@ -34,12 +34,10 @@ CHROMIUM_ARGS = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder is a browser test; warnings from inside the server's dependencies are not errors."""
+    """Everything in this folder is a browser test."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.browser)
-            for module in ("gradio", "pandas", "starlette", "uvicorn", "websockets", "anyio", "asyncio"):
-                item.add_marker(pytest.mark.filterwarnings(rf"ignore:::{module}(\..*)?"))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,132 @@
+"""How soon does the page follow the threshold slider?   python -m benchmarks.slider
+
+Two editors on the same made-up scores: ours, which filters in the browser, and the usual Gradio page, a
+`gr.Slider` whose handler sets a `gr.CheckboxGroup`. For each, milliseconds from the slider's `input` event to the
+right number of active labels, laid out (median and 95th percentile of 40 jumps across the range, fewer once they
+have taken 20 seconds), and frames a second while the slider is dragged from end to end. Server and browser share
+this machine: a network only makes the peer slower. Headless Chromium lays out and paints, but on no display.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+from collections.abc import Sequence
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import gradio as gr
+import numpy as np
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from demo.ui.tag_editor import EditorState, TagEditor
+
+SIZES = (20, 1_000, 10_861)
+MOVES = 40
+SECONDS = 4
+PATIENCE_SECONDS = 20
+
+MEASURE = """async ([moves, seconds, patience]) => {
+  const slider = document.querySelector('input[type=range]');
+  const labels = document.querySelector('[data-testid=tag-editor] .chips, #peer');
+  const count = document.querySelector('[data-testid=active-count]');
+  const active = () => count ? Number(count.textContent) : labels.querySelectorAll('label.selected').length;
+  const slide = (threshold) => {
+    slider.value = threshold;
+    slider.dispatchEvent(new Event('input', { bubbles: true }));
+  };
+  const milliseconds = [];
+  const began = performance.now();
+  for (const [threshold, expected] of moves) {
+    const start = performance.now();
+    slide(threshold);
+    while (active() !== expected) await new Promise((resolve) => {
+      const observer = new MutationObserver(() => { observer.disconnect(); resolve(); });
+      observer.observe(labels, { subtree: true, childList: true, attributes: true });
+    });
+    labels.getBoundingClientRect();
+    milliseconds.push(performance.now() - start);
+    await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 50)));
+    if (milliseconds.length > 4 && performance.now() - began > patience * 1000) break;
+  }
+  const start = performance.now();
+  let frames = 0;
+  while (performance.now() - start < seconds * 1000) {
+    await new Promise(requestAnimationFrame);
+    slide(0.02 + 0.9 * Math.abs(1 - (frames++ % 240) / 120));
+  }
+  return [milliseconds, frames / ((performance.now() - start) / 1000)];
+}"""
+
+
+def made_up(labels: int) -> tuple[list[str], np.ndarray]:
+    """Names, and scores (labels,) float32 of which few are high, as a tagger's are."""
+    return [f"label {i}" for i in range(labels)], np.random.default_rng(0).beta(0.3, 3, labels).astype(np.float32)
+
+
+def moves(scores: np.ndarray) -> list[tuple[float, int]]:
+    """Thresholds and how many labels each has active, never the same number twice in a row."""
+    chosen: list[tuple[float, int]] = []
+    for threshold in np.random.default_rng(1).uniform(0.02, 0.9, 50 * MOVES).round(3).tolist():
+        active = int((scores >= np.float32(threshold)).sum())
+        if not chosen or chosen[-1][1] != active:
+            chosen.append((threshold, active))
+    return chosen[:MOVES]
+
+
+def ours(names: Sequence[str], scores: np.ndarray) -> gr.Blocks:
+    with gr.Blocks() as blocks:
+        editor = TagEditor()
+        blocks.load(lambda: EditorState("made up", names, scores, 0.95), None, editor, show_progress="hidden")
+    return blocks
+
+
+def peer(names: Sequence[str], scores: np.ndarray) -> gr.Blocks:
+    with gr.Blocks() as blocks:
+        slider = gr.Slider(0, 1, 0.95, step=0.001)
+        group = gr.CheckboxGroup(list(names), elem_id="peer")
+        slider.input(
+            lambda threshold: [names[i] for i in np.flatnonzero(scores >= np.float32(threshold))],
+            slider,
+            group,
+            queue=False,
+            show_progress="hidden",
+            trigger_mode="always_last",
+        )
+    return blocks
+
+
+def ready(page: Page) -> None:
+    expect(page.locator("[data-testid=tag-editor][data-view=ready], #peer label").first).to_be_attached(timeout=60_000)
+
+
+def measure(browser: Browser, blocks: gr.Blocks, thresholds: list[tuple[float, int]]) -> tuple[float, float, float]:
+    """Median and 95th percentile in milliseconds, and frames a second."""
+    _, url, _ = blocks.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, ssr_mode=False)
+    try:
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.set_default_timeout(300_000)
+        page.goto(url)
+        ready(page)
+        milliseconds, rate = page.evaluate(MEASURE, [thresholds, SECONDS, PATIENCE_SECONDS])
+        page.close()
+    finally:
+        blocks.close(verbose=False)
+    return statistics.median(milliseconds), statistics.quantiles(milliseconds, n=20)[-1], rate
+
+
+def main() -> None:
+    print(f"{'labels':>7}  {'ours: median / p95, fps':>26}  {'CheckboxGroup: median / p95, fps':>34}  {'ratio':>6}")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        for size in SIZES:
+            names, scores = made_up(size)
+            results = [measure(browser, build(names, scores), moves(scores)) for build in (ours, peer)]
+            shown = [f"{median:.1f} / {p95:.1f} ms, {rate:.0f}" for median, p95, rate in results]
+            print(f"{size:>7,}  {shown[0]:>26}  {shown[1]:>34}  {results[1][0] / results[0][0]:>5.0f}×", flush=True)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

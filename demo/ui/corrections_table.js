@@ -1,0 +1,73 @@
+// The table of corrections; names only ever become text.
+const [table, none, pages, problem] = ["table", ".none", ".pages", ".problem"].map(find);
+let page = 0;
+
+const tag = (name, kind) => make("span", { className: `tag ${kind}`, title: name }, make("bdi", { textContent: name }));
+const tags = (names, kind) => (names.length ? names.map((name) => tag(name, kind(name))) : [make("span", { className: "quiet", textContent: "–" })]);
+
+/** Delete, which asks once more in its own place. */
+function deleting(row) {
+  const cell = make("div", { className: "actions" });
+  const ask = make("button", { type: "button", className: "plain small", textContent: "Delete" });
+  const yes = make("button", { type: "button", className: "plain small danger", textContent: "Delete for good" });
+  const no = make("button", { type: "button", className: "plain small", textContent: "Keep" });
+  ask.setAttribute("aria-label", "Delete this correction");
+  ask.addEventListener("click", () => {
+    cell.replaceChildren(yes, no);
+    no.focus();
+  });
+  no.addEventListener("click", () => {
+    cell.replaceChildren(ask);
+    ask.focus();
+  });
+  yes.addEventListener("click", () => {
+    yes.disabled = no.disabled = true;
+    trigger("remove", { file_name: row.file_name, annotator: row.annotator, page });
+  });
+  cell.append(ask);
+  return cell;
+}
+
+function tableRow(row) {
+  const added = new Set(row.added);
+  const picture = make("img", { src: row.picture, alt: "", loading: "lazy", width: 72, height: 72 });
+  const [day, time] = [row.saved_at.slice(0, 10), row.saved_at.slice(11, 16)];
+  const saved = make("td", { className: "when" }, make("span", { textContent: `${day} ${time}` }));
+  for (const note of [row.reviewed === "all" && "everything reviewed", row.held_out && "held out", row.annotator && `by ${row.annotator}`])
+    if (note) saved.append(make("small", { textContent: note }));
+  saved.title = `UTC; model ${row.model}`;
+  const line = make(
+    "tr",
+    {},
+    make("td", {}, picture),
+    make("td", {}, make("div", { className: "tags" }, ...tags(row.labels, (name) => (added.has(name) ? "added" : "")))),
+    make("td", {}, make("div", { className: "tags" }, ...tags(row.rejected, () => "rejected"))),
+    saved,
+    make("td", {}, deleting(row)),
+  );
+  line.dataset.file = row.file_name;
+  return line;
+}
+
+const count = (number, one, many) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
+
+drawing((value) => {
+  page = value.page;
+  const { images, added, rejected } = value.totals;
+  const empty = value.rows.length === 0;
+  find(".totals").textContent = empty
+    ? ""
+    : `${count(images, "image", "images")} · ${count(added, "label", "labels")} added · ${rejected.toLocaleString("en")} rejected`;
+  find(".downloads").hidden = empty;
+  table.hidden = empty;
+  none.hidden = !empty || Boolean(value.message);
+  table.tBodies[0].replaceChildren(...value.rows.map(tableRow));
+  pages.hidden = value.pages === 1;
+  pages.querySelector("p").textContent = `Page ${page + 1} of ${value.pages}`;
+  find(".newer").disabled = page === 0;
+  find(".older").disabled = page === value.pages - 1;
+  problem.textContent = value.message;
+  problem.hidden = !value.message;
+});
+find(".newer").addEventListener("click", () => trigger("turn", { page: page - 1 }));
+find(".older").addEventListener("click", () => trigger("turn", { page: page + 1 }));

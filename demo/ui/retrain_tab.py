@@ -1,0 +1,121 @@
+"""The Retrain tab: fine-tune on the corrections, watch it, compare, and put the new model to use or go back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from demo.corrections import Corrections
+from demo.errors import DemoError
+from demo.models import Models, name_of, ref_of
+from demo.retrain import Retraining, Run
+from demo.ui.panel import QUIET, Panel
+
+SECONDS_BETWEEN_LOOKS = 1.0
+ENDINGS = {
+    "failed": "The fine-tune failed.",
+    "interrupted": "The fine-tune was cancelled. The model in use has not changed.",
+}
+VERDICTS = {
+    "better": "The new model is better than the old one on the held-out images.",
+    "same": "The new model does as well as the old one on the held-out images.",
+    "worse": "The new model came out worse on the held-out images, so it is not offered. More corrections may help.",
+    "unmeasured": "No held-out image could be measured, so nobody knows whether the new model is better. "
+    "About one correction in five is held out: save more of them to find out.",
+}
+
+
+class RetrainTab:
+    """Built inside a gr.Tab. `value` is for the page to push; after `self.swapped` the model in use has changed."""
+
+    def __init__(self, models: Models, corrections: Corrections, retraining: Retraining) -> None:
+        self.models, self.corrections, self.retraining = models, corrections, retraining
+        self.panel = Panel("retrain")
+        self.timer = gr.Timer(SECONDS_BETWEEN_LOOKS, active=False)
+        shown = [self.panel, self.timer]
+        self.panel.start(self._start, None, shown, **QUIET)
+        self.panel.cancel(self._cancel, None, shown, **QUIET)
+        self.timer.tick(self.look, None, shown, **QUIET)
+        self.swapped = [
+            self.panel.use_model(self._use, None, self.panel, **QUIET),
+            self.panel.go_back(self._go_back, None, self.panel, **QUIET),
+        ]
+
+    def value(self, error: str = "") -> dict[str, Any]:
+        """All that the panel shows."""
+        run = self.retraining.status()
+        totals = self._totals()
+        before = self.models.before
+        return {
+            "images": totals,
+            "model": name_of(self.models.current),
+            "before": name_of(before) if before else None,
+            "run": {key: value for key, value in asdict(run).items() if key not in ("metrics", "out")},
+            "ending": " ".join(part for part in (ENDINGS.get(run.state), run.message) if part),
+            "report": report(run) if run.state == "done" else None,
+            "offer": self._offer(run),
+            "error": error,
+        }
+
+    def look(self) -> tuple:
+        """The panel and its timer, which ticks only while a run goes on."""
+        value = self.value()
+        return value, gr.Timer(active=value["run"]["state"] == "running")
+
+    def _start(self) -> tuple:
+        try:
+            self.retraining.start(self.corrections.csv_path, ref_of(self.models.current))
+        except DemoError as error:
+            return self.value(str(error)), gr.Timer(active=self.retraining.status().state == "running")
+        return self.look()
+
+    def _cancel(self) -> tuple:
+        self.retraining.cancel()
+        return self.look()
+
+    def _use(self) -> dict[str, Any]:
+        run = self.retraining.status()
+        if not self._offer(run):
+            return self.value("There is no new model to use.")
+        try:
+            self.models.use(run.out)
+        except DemoError as error:
+            return self.value(str(error))
+        return self.value()
+
+    def _go_back(self) -> dict[str, Any]:
+        try:
+            self.models.previous()
+        except DemoError as error:
+            return self.value(str(error))
+        return self.value()
+
+    def _offer(self, run: Run) -> bool:
+        """Whether the last run's model may be put to use: done, not worse, and not in use already."""
+        if run.state != "done" or run.metrics.get("verdict") not in ("better", "same", "unmeasured"):
+            return False
+        return Path(self.models.current.checkpoint.ref).absolute() != Path(run.out)
+
+    def _totals(self) -> int:
+        try:
+            return self.corrections.totals()["images"]
+        except DemoError:
+            return 0
+
+
+def report(run: Run) -> dict[str, Any]:
+    """The comparison of a finished run: one row of figures a model, all on the same images."""
+    metrics = run.metrics
+    rows = (("Old model", "old_model"), ("New model", "metrics"), ("Predict nothing", "predict_nothing"))
+    verdict = metrics.get("verdict", "unmeasured")
+    return {
+        "rows": [{"name": name, "figures": metrics.get(key) or {}} for name, key in rows],
+        "verdict": verdict,
+        "words": VERDICTS.get(verdict, ""),
+        "images": metrics.get("images", 0),
+        "split": metrics.get("split", ""),
+        "folder": run.out,
+    }

@@ -1,0 +1,116 @@
+"""What stands around the page: a limit on request bodies, and the corrections as downloads.
+
+The routes serve the corrections and their thumbnails to whoever can reach the page; nothing else of the disk.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import gradio as gr
+from gradio_client.utils import is_http_url_like
+from starlette.background import BackgroundTask
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from demo.corrections import Corrections
+from demo.errors import DemoError
+from demo.images import thumbnail
+from demo.rows import HEADER, OWN_IMAGE
+
+THUMBNAIL_PIXELS = 128
+FORM_BYTES = 1024 * 1024
+"""What a request may hold beside the image: multipart headers, JSON."""
+
+
+class BodyLimit:
+    """Answers 413 to a request whose body is longer than `max_bytes`, before it is read whole."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app, self.max_bytes = app, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        refusal = f"At most {self.max_bytes / 2**20:.0f} MB are taken. Save the image smaller and try again."
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self.max_bytes:
+            return await JSONResponse({"detail": refusal}, 413)(scope, receive, send)
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_bytes:
+                raise HTTPException(413, refusal)
+            return message
+
+        await self.app(scope, counted, send)
+
+
+def app_kwargs(corrections: Corrections, max_upload_bytes: int) -> dict:
+    """Arguments for the FastAPI app under the page."""
+
+    def csv(_: Request) -> Response:
+        if not corrections.csv_path.exists():
+            return _download(HEADER, "text/csv")
+        return FileResponse(corrections.csv_path, media_type="text/csv", filename="corrections.csv")
+
+    def archive(_: Request) -> Response:
+        with tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file:
+            try:
+                corrections.write_zip(file)
+            except DemoError as error:
+                Path(file.name).unlink()
+                raise HTTPException(500, str(error)) from error
+        return FileResponse(
+            file.name,
+            media_type="application/zip",
+            filename="corrections.zip",
+            background=BackgroundTask(Path(file.name).unlink),
+        )
+
+    def picture(request: Request) -> Response:
+        name = f"images/{request.path_params['name']}"
+        try:
+            data = (corrections.folder / name).read_bytes() if OWN_IMAGE.fullmatch(name) else b""
+            small = thumbnail(data, THUMBNAIL_PIXELS)
+        except (OSError, DemoError) as error:
+            raise HTTPException(404) from error
+        return Response(small, media_type="image/jpeg", headers={"cache-control": "private, max-age=86400"})
+
+    return {
+        "middleware": [Middleware(BodyLimit, max_bytes=max_upload_bytes + FORM_BYTES)],
+        "routes": [
+            Route("/corrections/corrections.csv", csv),
+            Route("/corrections/corrections.zip", archive),
+            Route("/corrections/thumbnails/{name}", picture),
+        ],
+    }
+
+
+def refuse_addresses(page: gr.Blocks) -> None:
+    """Let no component fetch an address that a visitor names; gradio would, and keep what it got."""
+
+    def refusing(move: Callable[..., Awaitable[str | None]]) -> Callable[..., Awaitable[str | None]]:
+        async def files_only(path: str | Path | None) -> str | None:
+            if path is not None and is_http_url_like(str(path)):
+                raise gr.Error("Addresses are not fetched here. Upload the file.", print_exception=False)
+            return await move(path)
+
+        return files_only
+
+    for block in page.blocks.values():
+        block.async_move_resource_to_block_cache = refusing(block.async_move_resource_to_block_cache)
+
+
+def _download(content: bytes, media_type: str) -> Response:
+    headers = {"content-disposition": 'attachment; filename="corrections.csv"'}
+    return Response(content, media_type=media_type, headers=headers)
