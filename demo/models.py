@@ -70,6 +70,11 @@ class Models:
         return [str(path.parent) for path in sorted(found, key=_changed, reverse=True)]
 
 
+def name_of(tagger: Tagger) -> str:
+    """A short name for a person: the folder's, or owner/name."""
+    return tagger.checkpoint.identity.removeprefix("local:").partition("@")[0]
+
+
 def ref_of(tagger: Tagger) -> str:
     """What loads the same weights again: the folder, or the repo at its commit."""
     checkpoint = tagger.checkpoint
