@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from demo import images
+from demo.errors import BadInput, ImageRejected
 
 UNUSED, SOFT, KNOWN = 0, 1, 2
 
@@ -56,8 +58,32 @@ class Cells:
 
 
 def read_image(path: Path) -> Image.Image:
-    """One RGB image; raises ImageRejected."""
-    return images.decode(path.read_bytes())
+    """One RGB image; raises BadInput with the file's name."""
+    try:
+        return images.decode(path.read_bytes())
+    except (ImageRejected, OSError) as error:
+        raise BadInput(f"{path} cannot be used: {error}", next_step="Replace it or take its row out.") from error
+
+
+def require_readable(paths: Sequence[Path]) -> None:
+    """Raise BadInput that names every image which does not decode, ten of them in full."""
+
+    def complaint(path: Path) -> str:
+        try:
+            read_image(path)
+        except BadInput as error:
+            return error.what
+        return ""
+
+    with ThreadPoolExecutor(4) as pool:
+        bad = [text for text in pool.map(complaint, paths) if text]
+    if bad:
+        more = [f"and {len(bad) - 10} more"] if len(bad) > 10 else []
+        raise BadInput(
+            f"{len(bad)} of {len(paths)} images cannot be used:",
+            "".join(f"\n  {text}" for text in bad[:10] + more) + "\n",
+            "Replace them or take their rows out.",
+        )
 
 
 def augmentation(data: dict, min_scale: float = 0.6) -> v2.Compose:

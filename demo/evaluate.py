@@ -6,6 +6,7 @@ Counts known cells only. Changes nothing.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ import numpy as np
 from demo import tables
 from demo.checkpoint import Checkpoint, load_checkpoint
 from demo.dataset import batched, read_image
-from demo.errors import EXIT_DONE, BadInput, ImageRejected, TableError, command
+from demo.errors import EXIT_DONE, TableError, command
 from demo.metrics import Figures, report
 from demo.progress import Bar
 from demo.settings import parse_flags
@@ -79,8 +80,6 @@ def photos_of(rows: list[tables.Merged], csv: Path, names: Sequence[str], model_
 
 def hash_of(path: Path) -> str:
     """A stable order that has nothing to do with names' order: the sha256 of the file."""
-    import hashlib
-
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -89,17 +88,9 @@ def score_paths(tagger: Tagger, paths: Sequence[Path], batch_size: int, title: s
     parts = [np.zeros((0, len(tagger.checkpoint.labels)), np.float32)]
     with Bar(title, len(paths), "image") as bar:
         for rows in batched(len(paths), batch_size):
-            parts.append(tagger.scores([load(path) for path in paths[rows]], batch_size))
+            parts.append(tagger.scores([read_image(path) for path in paths[rows]], batch_size))
             bar.step(rows.stop - rows.start)
     return np.concatenate(parts)
-
-
-def load(path: Path):
-    """One RGB image; raises BadInput with the file's name."""
-    try:
-        return read_image(path)
-    except (ImageRejected, OSError) as error:
-        raise BadInput(f"{path} cannot be used:", str(error), "Replace it or take its row out.") from error
 
 
 def evaluation(

@@ -24,10 +24,10 @@ from safetensors.torch import load_file, save
 
 from demo import card, head, tables
 from demo.checkpoint import CONFIG, Checkpoint, load_checkpoint, save_checkpoint, with_input
-from demo.dataset import Cells, PlainPhotos, TrainingPhotos, loader
+from demo.dataset import Cells, PlainPhotos, TrainingPhotos, loader, read_image, require_readable
 from demo.durable import make_folder, put
 from demo.errors import EXIT_DONE, BadInput, DemoError, Interrupted, TableError, command
-from demo.evaluate import Photos, evaluation, load, photos_of, read_rows, score_paths, show
+from demo.evaluate import Photos, evaluation, photos_of, read_rows, score_paths, show
 from demo.labels import LabelSet
 from demo.metrics import report
 from demo.progress import PROGRESS, Progress
@@ -77,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "All its rows are held out (is_valid) or name other labels." if len(photos) else "",
             "Save more corrections: about one in five is held out.",
         )
+    require_readable(photos.paths)
     if flags.check:
         return _check(photos, base)
     folder = Path(flags.out)
@@ -303,9 +304,7 @@ def _check(photos: Photos, base: Checkpoint) -> int:
             for value, word in ((1, "present"), (0, "absent"), (-1, "unknown"))
         )
     )
-    for path in photos.paths:
-        load(path)
-    image = load(photos.paths[0])
+    image = read_image(photos.paths[0])
     pixels = Tagger(base, "cpu").transform(image)
     print(f"{photos.file_names[0]}: {image.width}×{image.height} {image.mode}")
     print(f"pixels {tuple(pixels.shape)} {pixels.dtype}, {pixels.min():.2f} to {pixels.max():.2f}")

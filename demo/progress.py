@@ -66,6 +66,8 @@ class Progress:
             self._phase["loss"] = round(loss, 5)
             if self._bar is not None:
                 self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+        if self._phase["step"] >= self._phase["steps"]:
+            self._close_bar()
         done = self._phase["step"] - self._phase_done
         spent = time.monotonic() - self._phase_started
         self._phase["eta_seconds"] = round(spent / done * (self._phase["steps"] - self._phase["step"]), 1)

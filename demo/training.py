@@ -90,9 +90,9 @@ def train_head(
             optimizer.zero_grad()
             (loss + HEAD_PULL * pull / len(start[0])).backward()
             optimizer.step()
-            total += float(loss)
+            total += loss.item()
             step += 1
-            progress.step(loss=float(loss))
+            progress.step(loss=loss.item())
         if (epoch + 1) % max(epochs // 20, 1) == 0:
             progress.epoch(epoch=epoch + 1, loss=round(total / per_epoch, 5))
 
@@ -149,8 +149,8 @@ class BackboneTraining:
                 self.optimizer.step()
                 step += 1
                 self.ema.update(self.model, step)
-                total += float(loss)
-                progress.step(loss=float(loss))
+                total += loss.item()
+                progress.step(loss=loss.item())
             self.epoch += 1
             progress.epoch(epoch=self.epoch, loss=round(total / self.per_epoch, 5))
             after_epoch()

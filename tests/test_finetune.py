@@ -1,0 +1,265 @@
+"""The fine-tune from a CSV to a checkpoint that loads, on a model of 67,000 weights."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from demo import evaluate, finetune
+from demo.checkpoint import load_checkpoint
+from demo.errors import CheckpointError, Interrupted
+from demo.progress import PROGRESS
+
+ROOT = Path(__file__).parents[1]
+QUICK = ["--device", "cpu", "--workers", "0", "--batch-size", "8"]
+
+
+def write_rows(path: Path, rows: list[dict]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def row(
+    file_name: object, labels: list[str], rejected: list[str] = (), is_valid: bool = False, reviewed: str = "listed"
+):
+    return {
+        "file_name": str(file_name),
+        "labels": json.dumps(labels),
+        "rejected": json.dumps(list(rejected)),
+        "reviewed": reviewed,
+        "is_valid": str(is_valid),
+    }
+
+
+@pytest.fixture
+def corrections(tmp_path, make_image):
+    """Twenty-four pictures; blue-ish noise seeds decide `cat` and `dog`, everything else is unknown."""
+    rows = []
+    for seed in range(24):
+        path = tmp_path / f"{seed}.png"
+        path.write_bytes(make_image(seed))
+        present, absent = ("cat", "dog") if seed % 2 else ("dog", "cat")
+        rows.append(row(path.name, [present], [absent], is_valid=seed % 5 == 0))
+    return write_rows(tmp_path / "corrections.csv", rows)
+
+
+def run(corrections, out, model, *more) -> int:
+    return finetune.main(["--csv", str(corrections), "--out", str(out), "--model", str(model), *QUICK, *more])
+
+
+def test_the_corrected_cells_are_learned_and_the_rest_stays(corrections, tmp_path, tiny_checkpoint):
+    assert run(corrections, tmp_path / "out", tiny_checkpoint) == 0
+    old, new = load_checkpoint(tiny_checkpoint), load_checkpoint(tmp_path / "out")
+    assert new.labels.names == old.labels.names
+    assert not torch.equal(new.model.head.weight, old.model.head.weight)
+    for name, tensor in old.model.state_dict().items():
+        if not name.startswith("head."):
+            assert torch.equal(tensor, new.model.state_dict()[name])
+    common = ["--csv", str(corrections), "--split", "train", "--json"]
+    evaluate.main([*common, str(tmp_path / "old.json"), "--model", str(tiny_checkpoint)])
+    evaluate.main([*common, str(tmp_path / "new.json"), "--model", str(tmp_path / "out")])
+    before, after = (json.loads((tmp_path / f"{which}.json").read_text())["metrics"] for which in ("old", "new"))
+    assert after["map"] > before["map"] + 0.1
+
+
+def test_the_metrics_file_is_what_evaluate_measures(corrections, tmp_path, tiny_checkpoint):
+    assert run(corrections, tmp_path / "out", tiny_checkpoint, "--half") == 0
+    stored = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    arguments = ["--csv", str(corrections), "--model", str(tmp_path / "out"), "--json", str(tmp_path / "again.json")]
+    assert evaluate.main([*arguments, "--predictions", str(tmp_path / "p.npz")]) == 0
+    again = json.loads((tmp_path / "again.json").read_text())
+    for key in ("split", "images", "known_cells", "threshold"):
+        assert again[key] == stored[key]
+    for key in ("metrics", "predict_nothing"):
+        assert again[key] == pytest.approx(stored[key], abs=1e-6)
+    assert stored["verdict"] in ("better", "same", "worse")
+    assert set(stored["old_model"]) == set(stored["metrics"])
+    assert len(stored["curve"]["threshold"]) == len(stored["curve"]["f1"])
+    with np.load(tmp_path / "p.npz") as arrays:
+        assert arrays["scores"].shape == arrays["targets"].shape == (stored["images"], 12)
+        assert len(arrays["file_names"]) == stored["images"]
+
+
+@pytest.mark.parametrize("train", ["norm", "full"])
+def test_the_backbone_moves_as_far_as_train_says(train, corrections, tmp_path, tiny_checkpoint):
+    assert (
+        run(corrections, tmp_path / "out", tiny_checkpoint, "--train", train, "--epochs", "2", "--mosaic", "0.5") == 0
+    )
+    old, new = (load_checkpoint(folder).model.state_dict() for folder in (tiny_checkpoint, tmp_path / "out"))
+    matrices = [name for name, tensor in old.items() if tensor.ndim > 1 and "head" not in name]
+    assert any(not torch.equal(old[name], new[name]) for name in matrices) == (train == "full")
+    assert not torch.equal(old["norm.weight"], new["norm.weight"])
+
+
+def test_the_same_seed_gives_the_same_metrics(corrections, tmp_path, tiny_checkpoint):
+    for name in ("a", "b"):
+        assert (
+            run(corrections, tmp_path / name, tiny_checkpoint, "--train", "full", "--epochs", "1", "--seed", "5") == 0
+        )
+    first, second = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("a", "b"))
+    first.pop("model"), second.pop("model")
+    assert first == second
+
+
+def test_a_label_that_the_model_lacks_becomes_a_new_row(corrections, tmp_path, tiny_checkpoint):
+    text = corrections.read_text().replace("dog", "axolotl")
+    corrections.write_text(text)
+    assert run(corrections, tmp_path / "out", tiny_checkpoint) == 0
+    new = load_checkpoint(tmp_path / "out")
+    assert new.labels.names[-1] == "axolotl"
+    assert len(new.labels) == 13
+
+
+def test_new_labels_can_be_an_error_or_skipped(corrections, tmp_path, tiny_checkpoint, capsys):
+    corrections.write_text(corrections.read_text().replace("dog", "axolotl"))
+    assert run(corrections, tmp_path / "out", tiny_checkpoint, "--new-labels", "error") == 2
+    assert "axolotl" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert run(corrections, tmp_path / "out", tiny_checkpoint, "--new-labels", "skip") == 0
+    assert len(load_checkpoint(tmp_path / "out").labels) == 12
+
+
+def test_a_label_map_starts_a_new_vocabulary(corrections, tmp_path, tiny_checkpoint):
+    (tmp_path / "map.json").write_text(json.dumps({"cat": ["cat", "bird"], "dog": ["dog"], "fresh": []}))
+    assert run(corrections, tmp_path / "out", tiny_checkpoint, "--labels", str(tmp_path / "map.json")) == 0
+    assert load_checkpoint(tmp_path / "out").labels.names == ("cat", "dog", "fresh")
+
+
+def test_a_label_map_with_a_label_that_is_not_there_is_refused(corrections, tmp_path, tiny_checkpoint, capsys):
+    (tmp_path / "map.json").write_text('{"cat": ["cta"]}')
+    assert run(corrections, tmp_path / "out", tiny_checkpoint, "--labels", str(tmp_path / "map.json")) == 2
+    assert "'cta'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([row("missing.png", ["cat"])], "missing.png"),
+        ([row("0.png", ["cat"], ["cat"])], "line 2"),
+        ([row("0.png", ["cat"], is_valid=True)], "held out"),
+        ([row("broken.png", ["cat"])], "broken.png"),
+    ],
+)
+def test_bad_rows_stop_it_before_anything_is_written(rows, said, corrections, tmp_path, tiny_checkpoint, capsys):
+    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    bad = write_rows(tmp_path / "bad.csv", rows)
+    assert run(bad, tmp_path / "out", tiny_checkpoint) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out" / "config.json").exists()
+
+
+def test_an_empty_csv_is_refused(tmp_path, tiny_checkpoint, capsys):
+    (tmp_path / "empty.csv").write_text("")
+    assert run(tmp_path / "empty.csv", tmp_path / "out", tiny_checkpoint) == 2
+    assert "empty" in capsys.readouterr().err
+
+
+def test_a_folder_with_something_in_it_is_never_written_to(corrections, tmp_path, tiny_checkpoint, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep")
+    for more in ([], ["--resume"]):
+        assert run(corrections, tmp_path / "out", tiny_checkpoint, *more) == 2
+        assert "--out" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_a_dry_run_writes_nothing_and_walks_one_photo_through(corrections, tmp_path, tiny_checkpoint, capsys):
+    assert run(corrections, tmp_path / "out", tiny_checkpoint, "--check") == 0
+    assert "pixels (3, 32, 32)" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_held_out_rows_one_photo_in_five_is_held_out(corrections, tmp_path, tiny_checkpoint):
+    table = list(csv.DictReader(corrections.read_text().splitlines()))
+    bare = write_rows(
+        tmp_path / "bare.csv", [{key: line[key] for key in ("file_name", "labels", "rejected")} for line in table]
+    )
+    assert run(bare, tmp_path / "out", tiny_checkpoint) == 0
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["images"] == 24 // 5
+
+
+@pytest.mark.parametrize("unknown", ["distill", "ignore", "negative"])
+@pytest.mark.parametrize("loss", ["bce", "asl"])
+def test_every_way_with_unknown_cells_trains(unknown, loss, corrections, tmp_path, tiny_checkpoint):
+    assert run(corrections, tmp_path / "out", tiny_checkpoint, "--unknown", unknown, "--loss", loss) == 0
+    scores = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert scores["metrics"]["map"] is not None
+
+
+def test_distillation_keeps_what_nobody_corrected_better_than_assuming_absence(corrections, tmp_path, tiny_checkpoint):
+    from PIL import Image
+
+    from demo.tagger import Tagger
+
+    pictures = [Image.open(path).convert("RGB") for path in sorted(tmp_path.glob("*.png"))]
+    old = Tagger(load_checkpoint(tiny_checkpoint), "cpu").scores(pictures)
+    drift = {}
+    for unknown in ("distill", "negative"):
+        assert run(corrections, tmp_path / unknown, tiny_checkpoint, "--unknown", unknown) == 0
+        new = Tagger(load_checkpoint(tmp_path / unknown), "cpu").scores(pictures)
+        drift[unknown] = np.abs(new - old)[:, 2:].mean()
+    assert drift["distill"] < drift["negative"] / 2
+
+
+def test_an_interrupted_run_is_no_checkpoint_and_goes_on_to_the_same_result(
+    corrections, tmp_path, tiny_checkpoint, monkeypatch, capsys
+):
+    arguments = ["--train", "full", "--epochs", "3"]
+    assert run(corrections, tmp_path / "whole", tiny_checkpoint, *arguments) == 0
+    original, calls = finetune.Stop.__call__, []
+
+    def stop_in_the_second_epoch(self):
+        state = tmp_path / "part" / "state.json"
+        if state.exists() and json.loads(state.read_text())["epoch"] == 1 and not calls:
+            calls.append(1)
+            raise Interrupted("Interrupted.")
+        original(self)
+
+    monkeypatch.setattr(finetune.Stop, "__call__", stop_in_the_second_epoch)
+    assert run(corrections, tmp_path / "part", tiny_checkpoint, *arguments) == 130
+    with pytest.raises(CheckpointError, match="not finished"):
+        load_checkpoint(tmp_path / "part")
+    assert json.loads((tmp_path / "part" / PROGRESS).read_text())["state"] == "interrupted"
+    assert run(corrections, tmp_path / "part", tiny_checkpoint, *arguments) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert run(corrections, tmp_path / "part", tiny_checkpoint, *arguments, "--seed", "9", "--resume") == 2
+    assert run(corrections, tmp_path / "part", tiny_checkpoint, *arguments, "--resume") == 0
+    whole, part = (load_checkpoint(tmp_path / name) for name in ("whole", "part"))
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.allclose(tensor, part.model.state_dict()[name], atol=1e-6), name
+    assert not (tmp_path / "part" / "state.safetensors").exists()
+
+
+def test_sigterm_ends_with_130_and_a_resumable_folder(corrections, tmp_path, tiny_checkpoint):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "demo.finetune", "--csv", str(corrections), "--out", str(out)]
+    command += ["--model", str(tiny_checkpoint), *QUICK, "--train", "full", "--epochs", "5000"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONWARNINGS": ""}
+    )
+    deadline = time.monotonic() + 120
+    while not (out / "state.json").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in error
+    assert "Traceback" not in error
+    assert not (out / "config.json").exists()
