@@ -63,6 +63,12 @@ def loaded_tiny(tiny_checkpoint: Path) -> Checkpoint:
 
 
 @pytest.fixture(scope="session")
+def make_checkpoint() -> Callable[..., Checkpoint]:
+    """`seeded_checkpoint`, for a test that needs another one."""
+    return seeded_checkpoint
+
+
+@pytest.fixture(scope="session")
 def make_image() -> Callable[..., bytes]:
     """A function that gives the bytes of a colourful picture, the same ones for the same arguments."""
 
