@@ -36,7 +36,7 @@ format: $(VENV)/.everything
 
 screenshots: $(VENV)/.everything
 	@sh tests/install_chromium.sh
-	$(BIN)/python -m benchmarks.screenshots
+	$(BIN)/python docs/screenshots.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
