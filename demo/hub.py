@@ -1,32 +1,45 @@
 """Files of a Hub repo, at one pinned commit, through huggingface_hub and its cache; each fault its own message.
 
-Respects HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE as huggingface_hub does, and reads none of them.
+Respects HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE as huggingface_hub does, and reads none of them. What
+is cached loads without the Hub. Faults show within seconds: huggingface_hub asks again for half a minute where it
+has no file, so each file is asked for once before it is fetched. A transfer that stalls, which is not one that
+fails, is given up by huggingface_hub's own HF_HUB_DOWNLOAD_TIMEOUT and retries.
 """
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
-import httpx
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
-    EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
+    HTTPError,  # of the HTTP client that huggingface_hub uses, which differs by version
     LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import tqdm
 
 from demo.errors import HubError
 
 ONLY_SAFETENSORS = "Weights are read from model.safetensors only: a pickle can run code when it is opened."
-_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[^@\s]+)?")
-_REQUIRED = ("config.json", "model.safetensors")
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@(?!/|.*\.\.)[^@\s]+)?", re.ASCII)
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 _OPTIONAL = ("selected_tags.csv", "metrics.json", "README.md", "preprocess.json")
-_ETAG_TIMEOUT_SECONDS = 8
+_ANSWER_TIMEOUT_SECONDS = 6
+_FAULTS = (HTTPError, OSError, HFValidationError, UnicodeEncodeError)
+_STATUS = {
+    401: ("it does not know the token", "Set HF_TOKEN to a token that may read it."),
+    403: ("not allowed", "Set HF_TOKEN to a token that may read it."),
+    404: ("there is nothing of that name", "Check the spelling, and HF_ENDPOINT where it is set."),
+    429: ("too many requests", "Wait a minute, then try again."),
+}
 
 
 def is_repo(ref: str) -> bool:
@@ -37,70 +50,97 @@ def is_repo(ref: str) -> bool:
 def fetch(ref: str) -> tuple[Path, str]:
     """Fetch a checkpoint's files (cached ones are not fetched again): their folder and the commit's full hash.
 
-    Every file is of the commit that the first one resolved to. Raises HubError.
+    Every file is of the commit that the first one resolved to, and the weights come last: a cache that has them
+    has the rest. Where the Hub gives no answer, or none to us, a cached checkpoint is used. Raises HubError.
     """
     repo, _, revision = ref.partition("@")
-    config = _download(repo, "config.json", revision or None)
-    folder, commit = config.parent, config.parent.name
-    for name in _OPTIONAL:
-        _download(repo, name, commit, optional=True)
-    _download(repo, "model.safetensors", commit)
-    return folder, commit
-
-
-def _download(repo: str, name: str, revision: str | None, optional: bool = False) -> Path | None:
-    where = f"{repo}@{revision}" if revision else repo
     try:
-        return Path(hf_hub_download(repo, name, revision=revision, etag_timeout=_ETAG_TIMEOUT_SECONDS))
-    except GatedRepoError as error:
-        raise HubError(
-            f"{repo} is gated.",
-            "Its owner asks visitors to accept terms.",
-            "Accept them on the Hub, then set HF_TOKEN.",
-        ) from error
-    except RevisionNotFoundError as error:
-        raise HubError(
-            f"{repo} has no revision {revision!r}.", next_step="Name a branch, tag or commit of it."
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise HubError(
-            f"The Hub shows no model {repo}.",
-            "It does not exist, or it is private.",
-            "Check the spelling; for a private one set HF_TOKEN.",
-        ) from error
-    except LocalEntryNotFoundError as error:
-        if optional:
-            return None
-        why = "HF_HUB_OFFLINE is set." if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} did not answer."
-        raise HubError(
-            f"{where} is not in the local cache and cannot be fetched.",
-            why,
-            "Connect, or name a folder or a cached model.",
-        ) from error
-    except EntryNotFoundError as error:
-        if optional:
-            return None
-        why = ONLY_SAFETENSORS if name == "model.safetensors" else "Without it a repo is no checkpoint."
-        raise HubError(f"{where} has no {name}.", why, "Choose a repo that has it.") from error
-    except HFValidationError as error:
-        raise HubError(f"{repo!r} is no repo name.", f"{error}.", "Write owner/name.") from error
-    except HfHubHTTPError as error:
-        raise HubError(f"The Hub did not give {name} of {where}.", *_status(error)) from error
-    except (httpx.HTTPError, OSError) as error:
-        raise HubError(
-            f"{name} of {where} could not be fetched.",
-            f"{type(error).__name__}: {error}.",
-            "Check the connection and the disk, then try again: what has arrived is kept.",
-        ) from error
+        _ask(repo, _CONFIG, revision or constants.DEFAULT_REVISION)
+    except _FAULTS as error:
+        cached = None if isinstance(error, HFValidationError | RemoteEntryNotFoundError) else _cached(repo, revision)
+        if cached is None:
+            raise _explain(error, _CONFIG, ref) from error
+        return cached, cached.name
+    try:
+        folder = Path(_download(repo, _CONFIG, revision or constants.DEFAULT_REVISION)).parent
+    except _FAULTS as error:
+        raise _explain(error, _CONFIG, ref) from error
+    for name in (*_OPTIONAL, _WEIGHTS):
+        try:
+            if try_to_load_from_cache(repo, name, revision=folder.name) is None:  # not cached, not known to be absent
+                with suppress(RemoteEntryNotFoundError):  # the download says so too, and the cache remembers it
+                    _ask(repo, name, folder.name)
+                _download(repo, name, folder.name)
+        except (RemoteEntryNotFoundError, RepositoryNotFoundError) as error:  # a mirror may say that there is no repo
+            if name == _WEIGHTS or isinstance(error, GatedRepoError):
+                raise _explain(error, name, ref, has_config=True) from error
+        except _FAULTS as error:
+            raise _explain(error, name, ref, has_config=True) from error
+    return folder, folder.name
 
 
-def _status(error: HfHubHTTPError) -> tuple[str, str]:
-    """Why and what next, by the answer's status."""
-    status = error.response.status_code if error.response is not None else 0
-    if status in (401, 403):
-        return f"It answered {status}: not allowed.", "Set HF_TOKEN to a token that may read it."
-    if status == 429:
-        return "It answered 429: too many requests.", "Wait a minute, then try again."
-    if status >= 500:
-        return f"It answered {status}: a fault of its own.", "Try again later, or use a model that is cached."
-    return f"It answered {status}.", "Check the name and try again."
+class _Progress(tqdm):
+    """huggingface_hub's progress bar; ends a download that was cut and can only start over, time and again."""
+
+    def update(self, n: float | None = 1) -> bool | None:
+        if n is not None and n < 0:
+            raise ConnectionResetError("The connection was cut and the file cannot be continued")
+        return super().update(n)
+
+
+def _ask(repo: str, name: str, revision: str) -> None:
+    """Raise whatever keeps huggingface_hub from fetching a file, after one try."""
+    get_hf_file_metadata(hf_hub_url(repo, name, revision=revision), timeout=_ANSWER_TIMEOUT_SECONDS)
+
+
+def _download(repo: str, name: str, revision: str) -> str:
+    return hf_hub_download(repo, name, revision=revision, etag_timeout=_ANSWER_TIMEOUT_SECONDS, tqdm_class=_Progress)
+
+
+def _cached(repo: str, revision: str) -> Path | None:
+    """The folder of a repo's cached files, if its config and its weights are among them."""
+    paths = [try_to_load_from_cache(repo, name, revision=revision or None) for name in (_CONFIG, _WEIGHTS)]
+    return Path(str(paths[0])).parent if all(isinstance(path, str) for path in paths) else None
+
+
+def _explain(error: Exception, name: str, ref: str, has_config: bool = False) -> HubError:
+    """What happened, why and what next."""
+    repo, _, revision = ref.partition("@")
+    if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # why it was not fetched, rather than that it is not here
+    status = f"It answered {error.response.status_code}" if isinstance(error, HfHubHTTPError) else ""
+    if isinstance(error, GatedRepoError):
+        why = "Its owner asks visitors to accept terms."
+        return HubError(f"{repo} is gated.", why, "Accept them on the Hub, then set HF_TOKEN.")
+    if isinstance(error, RevisionNotFoundError):
+        return HubError(f"{repo} has no revision {revision!r}.", next_step="Name a branch, tag or commit of it.")
+    if isinstance(error, RemoteEntryNotFoundError) or (isinstance(error, RepositoryNotFoundError) and has_config):
+        why = ONLY_SAFETENSORS if name == _WEIGHTS else "Without it a repo is no checkpoint."
+        return HubError(f"{ref} has no {name}.", why, "Choose a repo that has it.")
+    if isinstance(error, RepositoryNotFoundError):
+        why = f"{status}: it does not exist, or it is private."
+        return HubError(f"The Hub shows no model {ref}.", why, "Check the spelling; for a private one set HF_TOKEN.")
+    if isinstance(error, HFValidationError):
+        return HubError(f"{repo!r} is no repo name.", f"{error}.", "Write owner/name.")
+    if isinstance(error, HfHubHTTPError):
+        fault = ("a fault of its own", "Try again later, or use a model that is cached.")
+        why, next_step = _STATUS.get(error.response.status_code, fault)
+        return HubError(f"The Hub did not give {name} of {ref}.", f"{status}: {why}.", next_step)
+    if isinstance(error, OfflineModeIsEnabled):
+        why = "HF_HUB_OFFLINE is set."
+        return HubError(f"{ref} is not in the local cache.", why, "Unset it, or name a folder or a cached model.")
+    if has_config:
+        next_step = "Check the connection and the disk, then try again: what has arrived is kept."
+        return HubError(f"{name} of {ref} did not arrive.", f"{_reason(error)}.", next_step)
+    return HubError(
+        f"{ref} is not in the local cache and {constants.ENDPOINT} cannot be asked for it.",
+        f"{_reason(error)}.",
+        "Check the connection, or name a folder or a cached model.",
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The error in words, unless these could hold the token."""
+    if isinstance(error, UnicodeEncodeError) or "illegal header" in str(error).lower():
+        return "HF_TOKEN holds a character that no token has"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,0 +1,473 @@
+"""Checkpoints from a Hub: what a client in a process of its own gets from a real server, and from broken ones.
+
+The real one is olah. It cannot be made to fail on demand, so the faults come from `FaultyHub`, a stand-in that
+speaks as much of the Hub's protocol as huggingface_hub needs for a file, and fails as told.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hub_server import HubServer, free_port, serve_hub
+
+from demo import hub
+from demo.checkpoint import save_checkpoint
+
+ROOT = Path(__file__).parent.parent
+TOKEN = "hf_canaryCanaryCanary"
+COMMIT = "c0ffee" * 6 + "c0ff"
+
+FETCH = """
+import json, subprocess, sys, time
+from demo import hub
+from demo.errors import HubError
+results = []
+for ref in sys.argv[1:]:
+    started = time.perf_counter()
+    try:
+        folder, commit = hub.fetch(ref)
+        result = {"commit": commit, "folder": str(folder)}
+    except HubError as error:
+        result = {"error": str(error)}
+    results.append(result | {"seconds": time.perf_counter() - started})
+print(json.dumps(results))
+"""
+
+SCORE = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+import numpy as np, timm, torch
+from demo.checkpoint import load_checkpoint
+pixels = torch.from_numpy(np.load(sys.argv[1]))
+logits, identities = {}, {}
+with torch.inference_mode():
+    for ref in sys.argv[3:]:
+        if ref.startswith("hf-hub:"):
+            model = timm.create_model(ref, pretrained=True).eval()
+        else:
+            checkpoint = load_checkpoint(ref)
+            model, identities[ref] = checkpoint.model, [checkpoint.identity, list(checkpoint.labels.names)]
+        logits[ref] = model(pixels).numpy()
+np.savez(sys.argv[2], **logits)
+print(json.dumps(identities))
+"""
+
+
+def run_client(code: str, *arguments: object, endpoint: str, home: Path, **environment: str) -> object:
+    """What `code` prints, as JSON, from a process with that HF_ENDPOINT and HF_HOME; it must not leak the token."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_TELEMETRY": "1"}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=kept | settings | environment, capture_output=True, text=True, timeout=120
+    )
+    assert TOKEN not in done.stdout + done.stderr
+    assert "canary" not in (done.stdout + done.stderr).lower()
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@dataclass
+class Client:
+    """One HF_HOME, asking one endpoint after another."""
+
+    home: Path
+
+    def fetch(self, ref: str, endpoint: str, **environment: str) -> dict[str, object]:
+        (result,) = run_client(FETCH, ref, endpoint=endpoint, home=self.home, **environment)
+        return result
+
+    def refused(self, ref: str, endpoint: str, **environment: str) -> str:
+        """The message of a fetch that fails within ten seconds."""
+        result = self.fetch(ref, endpoint, **environment)
+        assert "error" in result, result
+        assert result["seconds"] < 10, result
+        return result["error"]
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Client:
+    return Client(tmp_path / "hf-home")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+    with serve_hub(tmp_path_factory.mktemp("hub")) as running:
+        yield running
+
+
+@dataclass(frozen=True)
+class Published:
+    """`owner/name` with two revisions: folders by tag, commits by tag. main is at `second`."""
+
+    folders: dict[str, Path]
+    commits: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def published(server: HubServer, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Published:
+    from conftest import seeded_checkpoint
+
+    second = tmp_path_factory.mktemp("checkpoints") / "second"
+    save_checkpoint(second, seeded_checkpoint(1))
+    folders = {"first": tiny_checkpoint, "second": second}
+    return Published(folders, {tag: server.publish("owner/name", folder, tag) for tag, folder in folders.items()})
+
+
+@pytest.fixture(scope="session")
+def scored(
+    server: HubServer, published: Published, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, list], dict[str, np.ndarray], Path]:
+    """Identities and label names by ref, logits by ref, and the HF_HOME that they filled."""
+    folder = tmp_path_factory.mktemp("scored")
+    np.save(folder / "pixels.npy", np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype(np.float32))
+    refs = ["owner/name", "owner/name@first", "owner/name@main", f"owner/name@{published.commits['first']}"]
+    refs += ["hf-hub:owner/name", "hf-hub:owner/name@first", *map(str, published.folders.values())]
+    home = folder / "hf-home"
+    identities = run_client(
+        SCORE, folder / "pixels.npy", folder / "logits.npz", *refs, endpoint=server.endpoint, home=home
+    )
+    with np.load(folder / "logits.npz") as logits:
+        return identities, dict(logits), home
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# A real Hub
+
+
+def test_the_identity_of_a_hub_checkpoint_names_the_whole_commit(scored: tuple, published: Published) -> None:
+    identities = {ref: identity for ref, (identity, _) in scored[0].items()}
+    first, second = (published.commits[tag] for tag in ("first", "second"))
+    assert re.fullmatch(r"[0-9a-f]{40}", first)
+    assert identities["owner/name"] == identities["owner/name@main"] == f"owner/name@{second}"
+    assert identities["owner/name@first"] == identities[f"owner/name@{first}"] == f"owner/name@{first}"
+
+
+def test_a_hub_checkpoint_scores_as_the_folder_that_was_published(scored: tuple, published: Published) -> None:
+    identities, logits, _ = scored
+    for tag, ref in (("first", "owner/name@first"), ("second", "owner/name")):
+        folder = str(published.folders[tag])
+        assert np.array_equal(logits[ref], logits[folder])
+        assert identities[ref][1] == identities[folder][1]
+    assert not np.allclose(logits["owner/name"], logits["owner/name@first"])
+
+
+def test_timm_loads_our_layout_from_the_hub_with_the_same_logits(scored: tuple) -> None:
+    _, logits, _ = scored
+    assert np.array_equal(logits["hf-hub:owner/name"], logits["owner/name"])
+    assert np.array_equal(logits["hf-hub:owner/name@first"], logits["owner/name@first"])
+
+
+def test_a_cached_checkpoint_loads_without_the_hub(scored: tuple, published: Published) -> None:
+    warm, gone = Client(scored[2]), f"http://127.0.0.1:{free_port()}"
+    for ref, tag in (("owner/name", "second"), ("owner/name@first", "first")):
+        for environment in ({}, {"HF_HUB_OFFLINE": "1"}):
+            result = warm.fetch(ref, gone, **environment)
+            assert result["commit"] == published.commits[tag]
+            assert result["seconds"] < 10
+            assert contents(Path(result["folder"])) == contents(published.folders[tag])
+
+
+def test_every_file_is_of_one_commit_even_when_the_branch_moves_meanwhile(
+    server: HubServer, published: Published, client: Client
+) -> None:
+    first, second = (published.commits[tag] for tag in ("first", "second"))
+    server.git("owner/name", "branch", "--force", "moving", first)
+    move = ["git", "-C", str(server.mirrors / "models/owner/name"), "branch", "--force", "moving", second]
+    moving = f"""
+from demo import hub
+download = hub.hf_hub_download
+def then_move(*args, **kwargs):
+    path = download(*args, **kwargs)
+    subprocess.run({move!r}, check=True)
+    return path
+hub.hf_hub_download = then_move
+"""
+    code = FETCH.replace("results = []", moving + "results = []")
+    (result,) = run_client(code, "owner/name@moving", endpoint=server.endpoint, home=client.home)
+    assert result["commit"] == first
+    assert contents(Path(result["folder"])) == contents(published.folders["first"])
+    assert client.fetch("owner/name@moving", server.endpoint)["commit"] == second
+
+
+def test_a_repo_or_revision_that_is_not_there_is_named(server: HubServer, published: Published, client: Client) -> None:
+    message = client.refused("owner/nothing", server.endpoint)
+    assert "owner/nothing" in message
+    assert "does not exist, or it is private" in message
+    assert "owner/name@no-such-tag" in client.refused("owner/name@no-such-tag", server.endpoint)
+
+
+def test_not_cached_and_offline_is_a_clear_message_within_two_seconds(client: Client) -> None:
+    result = client.fetch("owner/name", "http://127.0.0.1:9", HF_HUB_OFFLINE="1")
+    assert result["seconds"] < 2
+    assert result["error"].startswith("owner/name is not in the local cache. HF_HUB_OFFLINE is set.")
+
+
+def test_the_command_line_ends_with_the_message_and_exit_code_2(tmp_path: Path, image_folder: Path) -> None:
+    command = [sys.executable, "-m", "demo.tag", str(image_folder), "--model", "owner/name", "--out", "tags.csv"]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN}
+    environment["PYTHONPATH"] = str(ROOT)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: owner/name is not in the local cache.")
+    assert "Traceback" not in done.stderr
+    assert TOKEN not in done.stderr + done.stdout
+
+
+class _RunsCode:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_a_repo_with_only_a_pickle_is_refused_and_the_pickle_never_runs(
+    server: HubServer, tiny_checkpoint: Path, client: Client, tmp_path: Path
+) -> None:
+    folder, trace = tmp_path / "pickled", tmp_path / "trace"
+    folder.mkdir()
+    shutil.copy(tiny_checkpoint / "config.json", folder)
+    pickled = pickle.dumps({"head.weight": _RunsCode(trace)})
+    for name in ("pytorch_model.bin", "model.bin", "model.pth", "open_clip_pytorch_model.bin"):
+        (folder / name).write_bytes(pickled)
+    server.publish("owner/pickled", folder)
+    message = client.refused("owner/pickled", server.endpoint)
+    assert "owner/pickled has no model.safetensors." in message
+    assert hub.ONLY_SAFETENSORS in message
+    assert not trace.exists()
+    assert not any(path.name.endswith((".bin", ".pth")) for path in client.home.rglob("*"))
+    pickle.loads(pickled)
+    assert trace.exists(), "the pickle is harmless, so the test says nothing"
+
+
+# Broken ones
+
+
+@dataclass
+class Faults:
+    """How a `FaultyHub` answers: with `status`, for all files or for those of `only`, or cutting the weights off."""
+
+    status: int = 200
+    only: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+
+
+class FaultyHub(BaseHTTPRequestHandler):
+    """A stand-in for the Hub's file routes: the servers that serve for real cannot be made to fail so."""
+
+    protocol_version = "HTTP/1.1"
+    faults: Faults
+
+    def do_HEAD(self) -> None:
+        self.answer(with_body=False)
+
+    def do_GET(self) -> None:
+        self.answer(with_body=True)
+
+    def answer(self, with_body: bool) -> None:
+        faults, name = self.faults, self.path.rpartition("/")[2]
+        faults.requests.append(f"{self.command} {name}")
+        if faults.status != 200 and faults.only in ("", name):
+            return self.reply(faults.status, b"no" if with_body else b"", faults.headers)
+        if name not in faults.files:
+            return self.reply(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+        content, start = faults.files[name], 0
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if asked and faults.cut != "and starts over":
+            start = int(asked[1])
+        headers = {"ETag": f'"{len(content):040x}"', "X-Repo-Commit": COMMIT}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        self.reply(206 if start else 200, content[start:] if with_body else content, headers, with_body, name, start)
+        return None
+
+    def reply(
+        self, status: int, body: bytes, headers: dict[str, str], send: bool = True, name: str = "", start: int = 0
+    ) -> None:
+        self.send_response(status)
+        for header, value in ({"Content-Length": str(len(body))} | headers).items():
+            self.send_header(header, value)
+        self.end_headers()
+        if not send:
+            return
+        if self.faults.cut and name == "model.safetensors":
+            body = body[: max(0, len(self.faults.files[name]) // 2 - start)]
+            self.close_connection = True
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def faults(tiny_checkpoint: Path) -> Faults:
+    return Faults(files=contents(tiny_checkpoint))
+
+
+@pytest.fixture
+def endpoint(faults: Faults) -> Iterator[str]:
+    handler = type("Handler", (FaultyHub,), {"faults": faults})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_the_stand_in_serves_a_checkpoint_when_nothing_is_wrong(client: Client, faults: Faults, endpoint: str) -> None:
+    result = client.fetch("owner/name", endpoint)
+    assert result["commit"] == COMMIT
+    assert contents(Path(result["folder"])) == faults.files
+
+
+def test_a_second_load_asks_the_hub_once(client: Client, faults: Faults, endpoint: str) -> None:
+    client.fetch("owner/name", endpoint)
+    faults.requests.clear()
+    client.fetch("owner/name", endpoint)
+    assert set(faults.requests) == {"HEAD config.json"}
+
+
+STATUSES = {
+    401: "Set HF_TOKEN",
+    403: "It answered 403: not allowed. Set HF_TOKEN",
+    404: "It answered 404: there is nothing of that name.",
+    429: "It answered 429: too many requests. Wait a minute",
+    500: "It answered 500: a fault of its own. Try again later",
+    503: "It answered 503: a fault of its own. Try again later",
+}
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_each_refusal_has_its_message_at_once_and_the_next_try_works(
+    client: Client, faults: Faults, endpoint: str, status: int
+) -> None:
+    faults.status = status
+    message = client.refused("owner/name", endpoint)
+    assert STATUSES[status] in message
+    assert "owner/name" in message
+
+    faults.status = 200
+    assert contents(Path(client.fetch("owner/name", endpoint)["folder"])) == faults.files
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "selected_tags.csv"])
+@pytest.mark.parametrize("status", [403, 500])
+def test_a_refusal_half_way_leaves_nothing_that_loads(
+    client: Client, faults: Faults, endpoint: str, status: int, name: str
+) -> None:
+    faults.status, faults.only = status, name
+    assert f"The Hub did not give {name} of owner/name. It answered {status}" in client.refused("owner/name", endpoint)
+    assert "is not in the local cache" in client.refused("owner/name", endpoint, HF_HUB_OFFLINE="1")
+
+    faults.status = 200
+    assert contents(Path(client.fetch("owner/name", endpoint)["folder"])) == faults.files
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "expected"),
+    [
+        (401, {"X-Error-Code": "RepoNotFound"}, "The Hub shows no model owner/name. It answered 401"),
+        (403, {"X-Error-Code": "GatedRepo"}, "owner/name is gated."),
+        (404, {"X-Error-Code": "RevisionNotFound"}, "owner/name has no revision"),
+        (401, {"X-Error-Message": "Invalid credentials in Authorization header"}, "it does not know the token"),
+        (404, {"X-Error-Code": "EntryNotFound"}, "owner/name has no config.json."),
+    ],
+)
+def test_the_hubs_own_error_codes_are_told_apart(
+    client: Client, faults: Faults, endpoint: str, status: int, headers: dict[str, str], expected: str
+) -> None:
+    faults.status, faults.headers = status, headers
+    assert expected in client.refused("owner/name", endpoint)
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500])
+def test_a_cached_checkpoint_outlives_a_hub_that_refuses(
+    client: Client, faults: Faults, endpoint: str, status: int
+) -> None:
+    client.fetch("owner/name", endpoint)
+    faults.status = status
+    result = client.fetch("owner/name", endpoint)
+    assert result["commit"] == COMMIT
+    assert result["seconds"] < 10
+
+
+@pytest.mark.parametrize("cut", ["and goes on", "and starts over"])
+def test_a_connection_cut_in_mid_file_ends_soon_and_the_next_try_works(
+    client: Client, faults: Faults, endpoint: str, cut: str
+) -> None:
+    faults.cut = cut
+    message = client.refused("owner/name", endpoint)
+    assert message.startswith("model.safetensors of owner/name did not arrive.")
+    assert "Check the connection" in message
+    assert "is not in the local cache" in client.refused("owner/name", endpoint, HF_HUB_OFFLINE="1")
+
+    faults.cut = ""
+    assert contents(Path(client.fetch("owner/name", endpoint)["folder"])) == faults.files
+
+
+def test_an_endpoint_that_refuses_connections_is_named(client: Client) -> None:
+    endpoint = f"http://127.0.0.1:{free_port()}"
+    message = client.refused("owner/name", endpoint)
+    assert f"{endpoint} cannot be asked for it. ConnectError" in message
+
+
+def test_an_endpoint_that_never_answers_is_given_up(client: Client) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        message = client.refused("owner/name", endpoint)
+    assert f"{endpoint} cannot be asked for it. ReadTimeout" in message
+
+
+def test_an_endpoint_that_is_no_hub_is_named(client: Client, faults: Faults, endpoint: str) -> None:
+    faults.status, faults.headers = 204, {}
+    message = client.refused("owner/name", endpoint)
+    assert "X-Repo-Commit" in message
+
+
+@pytest.mark.parametrize("token", ["hf_canäry", "hf_canary\x0bx"])
+def test_a_token_that_cannot_be_sent_is_not_shown(client: Client, endpoint: str, token: str) -> None:
+    message = client.refused("owner/name", endpoint, HF_TOKEN=token)
+    assert "HF_TOKEN holds a character that no token has." in message
+    assert "hf_can" not in message
+
+
+@pytest.mark.parametrize(
+    "ref", ["owner/name", "Owner-1/n.a_me", "o/n@main", "o/n@refs/pr/1", "o/n@v1.0+x", "o/n@" + COMMIT]
+)
+def test_a_repo_is_told_by_its_form(ref: str) -> None:
+    assert hub.is_repo(ref)
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        *("", "name", "/owner/name", "../name", "./name", "a/b/c", "http://o/n", "o/n\n", "ö/n"),
+        *("o/n@", "o/n@a b", "o/n@a@b", "o/n@../../../x", "o/n@/etc/x", "o/n@a\nb"),
+    ],
+)
+def test_what_is_no_repo_never_reaches_the_hub(ref: str) -> None:
+    assert not hub.is_repo(ref)
