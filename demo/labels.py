@@ -58,7 +58,12 @@ class LabelSet:
         Tags named `null`, `nan` or `NA` are names like any other. Raises CheckpointError.
         """
         try:
-            rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
+            reader = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""))
+            rows = []
+            for row in reader:
+                if None in row or None in row.values():
+                    raise CheckpointError(f"{path} has more or fewer cells in line {reader.line_num} than its header.")
+                rows.append(row)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise CheckpointError(f"{path} cannot be read.", f"{error}.") from error
         if not rows or "name" not in rows[0]:
@@ -69,14 +74,16 @@ class LabelSet:
             raise CheckpointError(f"{path} has a threshold that is no number.", f"{error}.") from error
         return cls(
             names=tuple(row["name"] for row in rows),
-            categories=tuple(row["category"] or "" for row in rows) if "category" in rows[0] else (),
+            categories=tuple(row["category"] for row in rows) if "category" in rows[0] else (),
             thresholds=thresholds if any(value is not None for value in thresholds) else (),
         )
 
     def to_csv(self) -> str:
         """The text of `selected_tags.csv`: name, category, best_threshold (empty where untuned)."""
         text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
+        # csv quotes a line feed by itself, but not a carriage return
+        quoting = csv.QUOTE_ALL if "\r" in "".join((*self.names, *self.categories)) else csv.QUOTE_MINIMAL
+        writer = csv.writer(text, lineterminator="\n", quoting=quoting)
         writer.writerow(["name", "category", "best_threshold"])
         categories = self.categories or ("",) * len(self)
         thresholds = self.thresholds or (None,) * len(self)
