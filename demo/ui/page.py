@@ -89,6 +89,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
     return {
         "theme": theme(),
         "css": Path(__file__).with_name("page.css").read_text(encoding="utf-8"),
+        "js": Path(__file__).with_name("page.js").read_text(encoding="utf-8"),
         "app_kwargs": app_kwargs(Corrections(settings.corrections), settings.max_upload_bytes),
         "ssr_mode": False,
         "show_error": False,

@@ -31,7 +31,7 @@ class TagTab:
                     show_label=False,
                     elem_id="image",
                     buttons=["fullscreen"],
-                    placeholder="Drop an image here\n- or -\nclick to choose one",
+                    placeholder="Drop or paste an image\n- or -\nclick to choose one",
                 )
                 self.facts = Panel("facts")
             with gr.Column(elem_id="editor", min_width=0):

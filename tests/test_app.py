@@ -1,0 +1,188 @@
+"""`python app.py` as a person runs it: flags, exit codes, the address, and what the server refuses."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from demo.settings import ROOT
+
+APP = [sys.executable, str(ROOT / "app.py")]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TAGLOOP_", "GRADIO_"))}
+    return kept | {"PYTHONWARNINGS": "ignore", "HF_HUB_OFFLINE": "1"} | changes
+
+
+def run(folder: Path, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*APP, *arguments], cwd=folder, env=environment(**changes), capture_output=True, text=True, timeout=200
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "message"),
+    [
+        (["--nonsense"], {}, "unrecognized arguments: --nonsense"),
+        (["--port", "70000"], {}, "The port is 70000."),
+        (["--device", "toaster"], {}, "--device is 'toaster'."),
+        (["--images", "nowhere"], {}, "is not a folder"),
+        ([], {"TAGLOOP_NONSENSE": "1"}, "TAGLOOP_NONSENSE belongs to no flag"),
+        ([], {"GRADIO_SERVER_PORT": "x"}, "GRADIO_SERVER_PORT is 'x'."),
+    ],
+)
+def test_bad_flags_end_with_a_message_and_exit_code_2(
+    tmp_path: Path, arguments: list[str], changes: dict[str, str], message: str
+) -> None:
+    done = run(tmp_path, *arguments, **changes)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
+    done = run(tmp_path, "--model", "nowhere/at/all")
+    assert done.returncode == 2
+    assert "There is no checkpoint at 'nowhere/at/all'." in done.stderr
+
+
+def test_a_port_that_is_taken_is_told(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = run(tmp_path, "--model", str(tiny_checkpoint), "--port", port)
+    assert done.returncode == 2
+    assert f"port {port}" in done.stderr
+    assert "another --port" in done.stderr
+
+
+class Server:
+    def __init__(self, url: str, process: subprocess.Popen[str], folder: Path) -> None:
+        self.url, self.process, self.folder = url, process, folder
+        self.client = httpx.Client(base_url=url, timeout=60)
+
+    def upload(self, data: bytes) -> str:
+        answer = self.client.post("/gradio_api/upload", files={"files": ("image.png", data)})
+        assert answer.status_code == 200, answer.text
+        return answer.json()[0]
+
+    def call(self, name: str, *values: object) -> httpx.Response:
+        """The answer's last event, as text."""
+        event = self.client.post(f"/gradio_api/call/{name}", json={"data": list(values)}).json()["event_id"]
+        return self.client.get(f"/gradio_api/call/{name}/{event}")
+
+
+def file(path: str) -> dict[str, object]:
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[Server]:
+    """The app on the tiny checkpoint, settings half from flags, half from the environment."""
+    folder, port = tmp_path_factory.mktemp("app"), free_port()
+    process = subprocess.Popen(
+        [*APP, "--model", str(tiny_checkpoint), "--port", str(port)],
+        cwd=folder,
+        env=environment(TAGLOOP_CORRECTIONS="mine", TAGLOOP_DEVICE="cpu"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    line = process.stdout.readline()
+    assert f"127.0.0.1:{port}" in line, line + process.stdout.read()
+    server = Server(f"http://127.0.0.1:{port}", process, folder)
+    yield server
+    server.client.close()
+    process.send_signal(signal.SIGINT)
+    process.wait(60)
+    process.stdout.close()
+
+
+def test_programs_tag_and_save(server: Server, make_image: Callable[..., bytes]) -> None:
+    path = server.upload(make_image(1))
+    answer = server.call("tag", file(path), None).text
+    assert answer.startswith("event: complete")
+    tagged = httpx.Response(200, text=answer.split("data: ", 1)[1]).json()[0]
+    assert tagged["threshold"] == 0.4
+    assert tagged["model"].startswith("local:tiny@")
+    scores = list(tagged["labels"].values())
+    assert scores == sorted(scores, reverse=True)
+    assert min(scores) >= 0.4
+    saved = server.call("save_correction", file(path), ["cat"], ["dog"], "listed").text
+    row = httpx.Response(200, text=saved.split("data: ", 1)[1]).json()[0]
+    assert (row["labels"], row["rejected"]) == (["cat"], ["dog"])
+    assert (server.folder / "mine" / row["file_name"]).read_bytes() == make_image(1)
+
+
+def test_programs_are_told_nothing_of_other_files(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    for named in (
+        file(str(tmp_path / "secret.png")),
+        {"path": str(tmp_path / "secret.png")},
+        {"path": str(server.folder / "mine" / "corrections.csv")},
+        file("http://127.0.0.1:9/image.png"),
+        {"url": "http://127.0.0.1:9/image.png"},
+        {"path": 3},
+        "image.png",
+    ):
+        assert server.call("tag", named, None).text.startswith("event: error"), named
+
+
+def test_the_corrections_are_downloads_and_nothing_beside_them_is(server: Server) -> None:
+    assert server.client.get("/corrections/corrections.csv").text.startswith("file_name,labels,")
+    assert server.client.get("/corrections/corrections.zip").content.startswith(b"PK")
+    for path in ("corrections.csv", "..%2Fcorrections.csv", "%2E%2E/%2E%2E/etc/passwd", "a" * 64 + ".png"):
+        assert server.client.get(f"/corrections/thumbnails/{path}").status_code == 404
+    inside = server.folder / "mine" / "corrections.csv"
+    assert server.client.get(f"/gradio_api/file={inside}").status_code == 403
+
+
+def test_a_body_that_is_too_long_is_refused(server: Server) -> None:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(40):
+            yield b"x" * 2**20
+
+    for content in (b"x" * (40 * 2**20), pieces()):
+        try:
+            answer = server.client.post(
+                "/gradio_api/call/tag", content=content, headers={"content-type": "application/json"}
+            )
+        except httpx.HTTPError:
+            continue  # closed before it was sent whole
+        assert answer.status_code == 413
+    assert server.client.get("/").status_code == 200
+
+
+def test_an_interrupt_ends_the_app_quickly(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    process = subprocess.Popen(
+        [*APP, "--model", str(tiny_checkpoint), "--port", str(free_port())],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline().startswith("TagLoop is at http://127.0.0.1:")
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - started < 30
+    assert process.returncode == 0
+    assert "Traceback" not in errors

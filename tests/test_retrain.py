@@ -1,0 +1,127 @@
+"""The process beside the page: started once, watched, stopped; on small scripts in the place of the fine-tune."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from demo.errors import BadInput
+from demo.retrain import Retraining, Run
+from demo.settings import Settings
+
+PREAMBLE = """
+import json, os, signal, sys, time
+from pathlib import Path
+out = Path(sys.argv[sys.argv.index("--out") + 1])
+def write(**values):
+    (out / "new").write_text(json.dumps(values))
+    (out / "new").replace(out / "progress.json")
+"""
+SLOW = """
+def stop(*_):
+    write(state="interrupted", phase="head", step=3, steps=9, message="Interrupted.")
+    sys.exit(130)
+signal.signal(signal.SIGTERM, stop)
+write(state="running", phase="head", step=3, steps=9, loss=0.5, eta_seconds=6.0, history=[{"loss": 0.7}])
+time.sleep(60)
+"""
+DONE = """
+(out / "metrics.json").write_text(json.dumps({"verdict": "better", "arguments": sys.argv[1:]}))
+write(state="done", phase="head", step=9, steps=9)
+"""
+BAD_INPUT = """
+print("note: something", file=sys.stderr)
+print("error: The CSV decides nothing.", file=sys.stderr)
+sys.exit(2)
+"""
+KILLED = """
+write(state="running", phase="head", step=3, steps=9)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def retraining(tmp_path: Path) -> Callable[[str], Retraining]:
+    """A function that gives a Retraining whose command is a small script."""
+
+    def make(script: str) -> Retraining:
+        (tmp_path / "script.py").write_text(PREAMBLE + script)
+        return Retraining(Settings(runs=tmp_path / "runs"), (sys.executable, str(tmp_path / "script.py")))
+
+    return make
+
+
+def until(retraining: Retraining, wanted: Callable[[Run], bool]) -> Run:
+    deadline = time.monotonic() + 60
+    while not wanted(run := retraining.status()):
+        assert time.monotonic() < deadline, run
+        time.sleep(0.02)
+    return run
+
+
+def test_before_the_first_run_there_is_nothing(retraining: Callable[[str], Retraining]) -> None:
+    assert retraining(DONE).status() == Run()
+
+
+def test_a_run_is_watched_and_stopped(retraining: Callable[[str], Retraining], tmp_path: Path) -> None:
+    slow = retraining(SLOW)
+    assert slow.start(tmp_path / "c.csv", "tiny").state == "running"
+    run = until(slow, lambda run: run.step == 3)
+    assert (run.phase, run.steps, run.loss, run.eta_seconds) == ("head", 9, 0.5, 6.0)
+    assert run.history == [{"loss": 0.7}]
+    assert slow.cancel().state == "interrupted"
+    assert slow.cancel().state == "interrupted"
+
+
+def test_one_run_at_a_time(retraining: Callable[[str], Retraining], tmp_path: Path) -> None:
+    slow = retraining(SLOW)
+    slow.start(tmp_path / "c.csv", "tiny")
+    with pytest.raises(BadInput, match="running already"):
+        slow.start(tmp_path / "c.csv", "tiny")
+    slow.cancel()
+    slow.start(tmp_path / "c.csv", "tiny")
+    slow.cancel()
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
+def test_a_finished_run_gives_its_metrics_and_got_its_flags(
+    retraining: Callable[[str], Retraining], tmp_path: Path
+) -> None:
+    done = retraining(DONE)
+    done.start(tmp_path / "c.csv", "tiny", tmp_path / "out", ["--seed", "3"])
+    run = until(done, lambda run: run.state != "running")
+    assert (run.state, run.metrics["verdict"]) == ("done", "better")
+    csv, out = str(tmp_path / "c.csv"), str(tmp_path / "out")
+    assert run.metrics["arguments"] == ["--csv", csv, "--model", "tiny", "--out", out, "--seed", "3"]
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [(BAD_INPUT, "The CSV decides nothing."), (KILLED, "SIGKILL"), ("raise ValueError('a bug')", "a bug")],
+)
+def test_a_process_that_died_is_a_failed_run_with_a_reason(
+    retraining: Callable[[str], Retraining], tmp_path: Path, script: str, message: str
+) -> None:
+    dead = retraining(script)
+    dead.start(tmp_path / "c.csv", "tiny")
+    run = until(dead, lambda run: run.state != "running")
+    assert run.state == "failed"
+    assert message in run.message
+    assert run.metrics == {}
+
+
+def test_a_folder_that_is_there_is_not_written_into(retraining: Callable[[str], Retraining], tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cannot be made"):
+        retraining(DONE).start(tmp_path / "c.csv", "tiny", tmp_path)
+
+
+def test_a_run_cancelled_before_it_can_listen_counts_as_interrupted(
+    retraining: Callable[[str], Retraining], tmp_path: Path
+) -> None:
+    early = retraining("time.sleep(60)")
+    early.start(tmp_path / "c.csv", "tiny")
+    assert early.cancel().state == "interrupted"
