@@ -42,6 +42,8 @@ HEAD_ONLY_BELOW, NORMS_BELOW = 100, 500
 EPOCHS = {"head": 0, "norm": 8, "full": 8}
 WORSE_BY = 0.01
 """A model whose mAP fell by more than a point came out worse."""
+JUDGED_FROM = 10
+"""Held-out images under which the figures are shown, but no verdict is drawn from them."""
 
 STATE, STATE_WEIGHTS, LOG = "state.json", "state.safetensors", "log.txt"
 VIEWS_OF_A_SOFTMAX_TEACHER = 5
@@ -187,7 +189,7 @@ def _measured(
         "curve": curve.to_dict(),
         "old_model": old["metrics"] if old else dict.fromkeys(result["metrics"]),
         "old_labels": {name: values["ap"] for name, values in old["labels"].items()} if old else {},
-        "verdict": _verdict(result["metrics"], old["metrics"] if old else None),
+        "verdict": _verdict(result["metrics"], old["metrics"] if old and len(held_out) >= JUDGED_FROM else None),
         "trained_images": int((~photos.is_valid).sum()),
     }
     labels = LabelSet(new.labels.names, new.labels.categories, thresholds)
@@ -195,7 +197,7 @@ def _measured(
 
 
 def _verdict(new: dict, old: dict | None) -> str:
-    """better, same or worse by mAP (micro F1 where no AP is defined); unmeasured without held-out rows."""
+    """better, same or worse by mAP (micro F1 where no AP is defined); unmeasured without enough held-out rows."""
     if old is None:
         return "unmeasured"
     key = "map" if new["map"] is not None and old["map"] is not None else "micro_f1"

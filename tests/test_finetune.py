@@ -85,7 +85,7 @@ def test_the_metrics_file_is_what_evaluate_measures(corrections, tmp_path, tiny_
         assert again[key] == stored[key]
     for key in ("metrics", "predict_nothing"):
         assert again[key] == pytest.approx(stored[key], abs=1e-6)
-    assert stored["verdict"] in ("better", "same", "worse")
+    assert stored["verdict"] == "unmeasured"  # five held-out photos
     assert set(stored["old_model"]) == set(stored["metrics"])
     assert len(stored["curve"]["threshold"]) == len(stored["curve"]["f1"])
     with np.load(tmp_path / "p.npz") as arrays:
@@ -102,6 +102,20 @@ def test_the_backbone_moves_as_far_as_train_says(train, corrections, tmp_path, t
     matrices = [name for name, tensor in old.items() if tensor.ndim > 1 and "head" not in name]
     assert any(not torch.equal(old[name], new[name]) for name in matrices) == (train == "full")
     assert not torch.equal(old["norm.weight"], new["norm.weight"])
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "verdict"),
+    [
+        ({"map": 0.60, "micro_f1": 0.1}, {"map": 0.62, "micro_f1": 0.1}, "worse"),
+        ({"map": 0.615, "micro_f1": 0.1}, {"map": 0.62, "micro_f1": 0.1}, "same"),
+        ({"map": 0.63, "micro_f1": 0.1}, {"map": 0.62, "micro_f1": 0.9}, "better"),
+        ({"map": None, "micro_f1": 0.1}, {"map": None, "micro_f1": 0.5}, "worse"),
+        ({"map": 0.6, "micro_f1": 0.1}, None, "unmeasured"),
+    ],
+)
+def test_the_verdict_compares_with_the_old_model(new, old, verdict):
+    assert finetune._verdict(new, old) == verdict
 
 
 def test_the_same_seed_gives_the_same_metrics(corrections, tmp_path, tiny_checkpoint):
