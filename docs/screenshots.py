@@ -1,0 +1,125 @@
+"""Takes the README's pictures: `make screenshots`, or `python docs/screenshots.py`.
+
+Walks the loop on the embedded checkpoint and the example photos, in a corrections folder of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+from playwright.sync_api import Page, expect, sync_playwright  # noqa: E402
+
+from demo.images import extension  # noqa: E402
+from demo.models import Models  # noqa: E402
+from demo.settings import EXAMPLES, Settings  # noqa: E402
+from demo.ui.page import build_page, launch_options  # noqa: E402
+
+SCREENS = ROOT / "docs" / "screens"
+SIZES = {"": (1440, 900), "-phone": (390, 844)}
+SEEN = {
+    "astronaut": ["person"],
+    "autumn-trees": ["trees", "mountain"],
+    "cat": ["cat"],
+    "coffee": ["cup", "dining table"],
+    "nuthatch": ["bird", "trees"],
+    "pagoda": ["trees"],
+    "polar-bear": ["bear"],
+    "snowy-mountains": ["mountain"],
+    "sunset": ["sunset", "mountain"],
+    "wine": ["wine glass", "bottle", "dining table"],
+}
+
+
+def tag(page: Page, example: str) -> None:
+    page.locator(f'[data-example="{example}"]').click()
+    expect(page.get_by_test_id("tag-editor")).to_have_attribute("data-view", "ready")
+    expect(page.locator("[data-label]").first).to_be_visible()
+
+
+def fix(page: Page) -> None:
+    """Reject the first active label, confirm one that was not active, and save."""
+    page.locator('[data-state="active"]').first.click()
+    page.get_by_test_id("add-label").fill("bench")
+    page.get_by_test_id("add-label").press("Enter")
+    page.get_by_test_id("save").click()
+    expect(page.get_by_test_id("status")).to_have_attribute("data-state", "saved")
+
+
+def retrain(page: Page) -> None:
+    page.get_by_role("tab", name="Retrain").click()
+    page.get_by_test_id("retrain").click()
+    expect(page.get_by_test_id("use-model")).to_be_visible(timeout=300_000)
+
+
+def correct_the_examples(settings: Settings, models: Models) -> None:
+    """What a person would have saved for the other photos."""
+    from demo.corrections import Corrections
+
+    corrections = Corrections(settings.corrections)
+    checkpoint = models.current.checkpoint
+    for name, labels in SEEN.items():
+        data = (EXAMPLES / f"{name}.jpg").read_bytes()
+        corrections.save(
+            data,
+            extension(data),
+            labels=labels,
+            rejected=[],
+            reviewed="all",
+            model_labels=labels,
+            threshold=checkpoint.threshold,
+            model=checkpoint.identity,
+            vocabulary=checkpoint.labels.names,
+        )
+
+
+def main() -> None:
+    SCREENS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        settings = Settings(corrections=Path(folder, "corrections"), runs=Path(folder, "runs"), device="cpu")
+        models = Models(settings)
+        correct_the_examples(settings, models)
+        page_of_app = build_page(settings, models)
+        options = launch_options(settings)
+        _, url, _ = page_of_app.launch(server_name="127.0.0.1", prevent_thread_lock=True, **options)
+        browser = playwright.chromium.launch(
+            executable_path=os.environ.get("CHROMIUM") or shutil.which("chromium"),
+            args=["--no-sandbox", "--disable-gpu"],
+        )
+
+        def shoot(page: Page, name: str) -> None:
+            """In light and dark, at both sizes; the page keeps its state."""
+            page.mouse.move(0, 0)
+            for scheme in ("", "-dark"):
+                page.evaluate("dark => document.body.classList.toggle('dark', dark)", scheme == "-dark")
+                for suffix, (width, height) in SIZES.items():
+                    page.set_viewport_size({"width": width, "height": height})
+                    page.screenshot(path=SCREENS / f"{name}{suffix}{scheme}.png", full_page=bool(suffix))
+            page.evaluate("() => document.body.classList.remove('dark')")
+            page.set_viewport_size({"width": 1440, "height": 900})
+
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.goto(url)
+        tag(page, "wine")
+        shoot(page, "tag")
+        tag(page, "dogs")
+        fix(page)
+        shoot(page, "fix")
+        page.get_by_role("tab", name="Corrections").click()
+        expect(page.get_by_test_id("corrections").locator("img").first).to_be_visible()
+        shoot(page, "corrections")
+        retrain(page)
+        shoot(page, "retrain")
+        browser.close()
+        page_of_app.close()
+
+
+if __name__ == "__main__":
+    main()
