@@ -29,6 +29,7 @@ from demo.durable import make_folder, put
 from demo.errors import EXIT_DONE, BadInput, DemoError, Interrupted, TableError, command
 from demo.evaluate import Photos, evaluation, photos_of, read_rows, score_paths, show
 from demo.labels import LabelSet
+from demo.losses import check_logits
 from demo.metrics import report
 from demo.progress import PROGRESS, Progress
 from demo.settings import parse_flags
@@ -127,6 +128,7 @@ def fine_tune(
     progress.phase("features", len(training))
     pixels = loader(PlainPhotos(training.paths, plain, views), recipe.batch_size, recipe.workers)
     features, logits = predict(base.model, pixels, recipe.device, progress.step, stop)
+    check_logits(logits)
     old_scores = (
         (logits.softmax(-1) if base.single_label else logits.sigmoid()).unflatten(0, (-1, views)).mean(1).numpy()
     )

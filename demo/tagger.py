@@ -19,6 +19,10 @@ from timm.data import create_transform
 
 from demo.checkpoint import Checkpoint
 from demo.errors import BadInput
+from demo.losses import check_logits
+
+ENOUGH_TO_TELL = 10
+"""Labels from which on outputs that all lie in [0, 1] cannot be logits by chance."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ def choose_device(wanted: str = "auto") -> str:
 def choose_precision(device: str) -> tuple[str, torch.dtype | None]:
     """The name and autocast dtype that pay on a device: bf16 or fp16 on CUDA, fp16 on MPS, none on the CPU.
 
-    On a CPU a single image is bound by memory and overhead, and bf16 would cost accuracy for little.
+    On a CPU fp32: bf16 would be faster where the CPU has it, but scores would differ from machine to machine.
     """
     if device == "cuda":
         return ("bf16", torch.bfloat16) if torch.cuda.is_bf16_supported() else ("fp16", torch.float16)
@@ -83,13 +87,18 @@ class Tagger:
 
     @torch.inference_mode()
     def forward(self, pixels: torch.Tensor) -> np.ndarray:
-        """Probabilities (B, L) of pixels (B, 3, H, W); the sigmoid (softmax for a single-label head) in fp32."""
+        """Probabilities (B, L) of pixels (B, 3, H, W); the sigmoid (softmax for a single-label head) in fp32.
+
+        Raises TargetsError for NaN, and for outputs that already went through a sigmoid.
+        """
         with self._lock, self._autocast():
             if self.device == "cuda":
                 pixels = pixels.contiguous(memory_format=torch.channels_last)
-            logits = self._model(pixels.to(self.device, non_blocking=True)).float()
+            logits = self._model(pixels.to(self.device, non_blocking=True)).float().cpu()
+            if logits.shape[1] >= ENOUGH_TO_TELL and not self.checkpoint.single_label:
+                check_logits(logits)
             scores = logits.softmax(-1) if self.checkpoint.single_label else logits.sigmoid()
-            return scores.cpu().numpy()
+            return scores.numpy()
 
     def _autocast(self) -> AbstractContextManager:
         return torch.autocast(self.device, dtype=self._dtype) if self._dtype else nullcontext()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 from demo import evaluate, finetune
@@ -175,6 +176,19 @@ def test_bad_rows_stop_it_before_anything_is_written(rows, said, corrections, tm
     assert said in error
     assert "Traceback" not in error
     assert not (tmp_path / "out" / "config.json").exists()
+
+
+def test_a_model_that_ends_in_a_sigmoid_is_refused_with_the_reason(
+    corrections, tmp_path, tiny_checkpoint, monkeypatch, capsys
+):
+    forward = timm.models.VisionTransformer.forward_head
+
+    def squashed(self, x, pre_logits=False):
+        return forward(self, x, pre_logits) if pre_logits else forward(self, x).sigmoid()
+
+    monkeypatch.setattr(timm.models.VisionTransformer, "forward_head", squashed)
+    assert evaluate.main(["--csv", str(corrections), "--model", str(tiny_checkpoint)]) == 2
+    assert "already went through a sigmoid" in capsys.readouterr().err
 
 
 def test_an_empty_csv_is_refused(tmp_path, tiny_checkpoint, capsys):
