@@ -8,6 +8,7 @@ built here; the others are recognised and named in the error.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import re
 from dataclasses import dataclass, field, fields, replace
@@ -16,18 +17,21 @@ from typing import Any
 
 import timm
 import torch
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from timm.data import resolve_data_config
+from timm.data import create_transform, resolve_data_config
 from timm.models import PretrainedCfg
 
 from demo import hub
-from demo.durable import put
+from demo.durable import put, sync_folder
 from demo.errors import CheckpointError
 from demo.labels import LabelSet
 from demo.settings import EMBEDDED_CHECKPOINT
 
 DEFAULT_THRESHOLD = 0.5
+MAX_INPUT_PIXELS = 4096
+"""Longest side of a model's input."""
 CONFIG, WEIGHTS, TAGS, METRICS, CARD = (
     "config.json",
     "model.safetensors",
@@ -35,6 +39,8 @@ CONFIG, WEIGHTS, TAGS, METRICS, CARD = (
     "metrics.json",
     "README.md",
 )
+SINGLE_LABEL = "single_label_classification"
+_NO_MODEL_ARGUMENTS = {*inspect.signature(timm.create_model).parameters, "device", "dtype"} - {"kwargs"}
 _SYNSET = re.compile(r"n\d{8}")
 
 
@@ -90,7 +96,7 @@ def load_checkpoint(ref: str | Path | None = None) -> Checkpoint:
         model=model.eval(),
         labels=labels,
         config=config,
-        data=resolve_data_config({}, pretrained_cfg=config.get("pretrained_cfg", {}), model=model),
+        data=_data(config, model, folder),
         metrics=metrics,
         card=card,
         single_label=_is_single_label(config, labels),
@@ -99,13 +105,18 @@ def load_checkpoint(ref: str | Path | None = None) -> Checkpoint:
 
 def locate(ref: str | Path | None) -> tuple[Path, str]:
     """The folder that holds a checkpoint's files, fetched where needed, and the checkpoint's identity."""
-    folder = EMBEDDED_CHECKPOINT if ref is None else Path(ref)
-    if not folder.is_dir():
-        if hub.is_repo(str(ref)):
-            folder, commit = hub.fetch(str(ref))
-            return folder, f"{str(ref).partition('@')[0]}@{commit}"
+    ref = str(EMBEDDED_CHECKPOINT if ref is None else ref)
+    folder = Path(ref)
+    try:
+        is_folder = folder.is_dir()
+    except OSError:  # a name too long, or a folder that may not be looked into
+        is_folder = False
+    if not is_folder:
+        if hub.is_repo(ref):
+            folder, commit = hub.fetch(ref)
+            return folder, f"{ref.partition('@')[0]}@{commit}"
         raise CheckpointError(
-            f"There is no checkpoint at {str(ref)!r}.",
+            f"There is no checkpoint at {ref!r}.",
             "It is neither a folder nor of the form owner/name or owner/name@revision.",
         )
     for name in (CONFIG, WEIGHTS):
@@ -116,7 +127,7 @@ def locate(ref: str | Path | None) -> tuple[Path, str]:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, half: bool = False) -> None:
-    """Write a plain timm checkpoint; `config.json` comes last, so that an unfinished folder does not load.
+    """Write a plain timm checkpoint; `config.json` goes first and comes last: an unfinished folder does not load.
 
     half: store floating-point weights in fp16.
     """
@@ -127,13 +138,14 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, half: bool = False)
         name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).detach().cpu().contiguous()
         for name, tensor in model.state_dict().items()
     }
-    kept = ("architecture", "model_args")
-    config = {key: checkpoint.config[key] for key in kept if key in checkpoint.config}
-    config |= {
+    arguments = {key: value for key, value in checkpoint.config.get("model_args", {}).items() if key != "num_classes"}
+    config = {
+        "architecture": checkpoint.config["architecture"],
+        **({"model_args": arguments} if arguments else {}),
         "num_classes": len(checkpoint.labels),
         "num_features": model.num_features,
         "global_pool": checkpoint.config.get("global_pool", model.pretrained_cfg.get("global_pool")),
-        "problem_type": "multi_label_classification",
+        "problem_type": SINGLE_LABEL if checkpoint.single_label else "multi_label_classification",
         "label_names": list(checkpoint.labels.names),
         "pretrained_cfg": {
             "num_classes": len(checkpoint.labels),
@@ -143,6 +155,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, half: bool = False)
             "classifier": model.pretrained_cfg.get("classifier"),
         },
     }
+    (folder / CONFIG).unlink(missing_ok=True)
+    sync_folder(folder)
     put(folder / WEIGHTS, save(state, metadata={"format": "pt"}))
     put(folder / TAGS, checkpoint.labels.to_csv().encode())
     put(folder / METRICS, (json.dumps(checkpoint.metrics, indent=1, ensure_ascii=False) + "\n").encode())
@@ -162,7 +176,7 @@ def with_input(checkpoint: Checkpoint, size: int | None, crop_mode: str | None) 
             )
         try:
             checkpoint.model.set_input_size(img_size=(size, size))
-        except (AssertionError, ValueError) as error:
+        except (AssertionError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{config['architecture']} cannot take {size} px.", f"{error}.") from error
         data["input_size"] = (data["input_size"][0], size, size)
         config["model_args"] = {**config.get("model_args", {}), "img_size": size}
@@ -185,7 +199,7 @@ def _require_plain_timm(folder: Path, config: dict[str, Any]) -> None:
     layout = None
     if (folder / "preprocess.json").exists():
         layout = "an animetimm checkpoint (preprocess.json)"
-    elif tags.exists() and "tag_id" in tags.read_text(encoding="utf-8").partition("\n")[0] and "architecture" in config:
+    elif "architecture" in config and not _names(folder, config) and "tag_id" in _header(tags):
         layout = "a WD tagger (selected_tags.csv with tag_id)"
     elif "model_type" in config:
         layout = "a transformers checkpoint (model_type in config.json)"
@@ -200,21 +214,49 @@ def _require_plain_timm(folder: Path, config: dict[str, Any]) -> None:
 
 def _labels(folder: Path, config: dict[str, Any]) -> LabelSet:
     """The label set of a plain timm config; categories and thresholds from `selected_tags.csv` where it is."""
-    names = config.get("label_names") or config.get("pretrained_cfg", {}).get("label_names") or config.get("tags")
-    if isinstance(names, dict):
-        names = list(names.values())
+    names = _names(folder, config)
     if not names:
         raise CheckpointError(f"{folder / CONFIG} names no labels.", "A plain timm checkpoint has them in label_names.")
-    labels = LabelSet(tuple(str(name) for name in names))
+    labels = LabelSet(names)
     if (folder / TAGS).exists():
         tags = LabelSet.from_csv(folder / TAGS)
         if tags.names != labels.names:
+            why = f"They hold {len(tags)} and {len(labels)} labels."
+            for position, (one, other) in enumerate(zip(tags.names, labels.names, strict=False)):
+                if one != other:
+                    why += f" Number {position} is {one!r} in one and {other!r} in the other."
+                    break
             raise CheckpointError(
-                f"{folder / TAGS} and config.json do not name the same labels in the same order.",
-                f"They hold {len(tags)} and {len(labels)} labels.",
+                f"{folder / TAGS} and config.json do not name the same labels in the same order.", why
             )
         return tags
     return labels
+
+
+def _names(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
+    """Label names in logit order from a timm config: a list, or an object by index; empty where there are none."""
+    names = config.get("label_names") or _object(config, "pretrained_cfg", folder).get("label_names")
+    names = names or config.get("tags") or ()
+    if isinstance(names, dict):
+        by_index = {int(key): name for key, name in names.items() if key.isdecimal()}
+        if by_index and sorted(by_index) != list(range(len(names))):
+            raise CheckpointError(f"The label numbers in {folder / CONFIG} are not 0 to {len(names) - 1}, each once.")
+        names = [by_index[index] for index in sorted(by_index)] or list(names.values())
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str | int) for name in names):
+        raise CheckpointError(f"The label names in {folder / CONFIG} are not a list of strings.")
+    return tuple(str(name) for name in names)
+
+
+def _header(path: Path) -> str:
+    """The first line of a table, or an empty one."""
+    return path.read_text(encoding="utf-8", errors="replace").partition("\n")[0] if path.is_file() else ""
+
+
+def _object(config: dict[str, Any], key: str, folder: Path) -> dict[str, Any]:
+    value = config.get(key) or {}
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{key} in {folder / CONFIG} is not a JSON object.")
+    return value
 
 
 def _weights(path: Path) -> dict[str, torch.Tensor]:
@@ -236,14 +278,16 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
 def _build(config: dict[str, Any], labels: int, state: dict[str, torch.Tensor], folder: Path) -> torch.nn.Module:
     """The timm model with exactly these weights."""
     known = {entry.name for entry in fields(PretrainedCfg)}
-    pretrained_cfg = {key: value for key, value in config.get("pretrained_cfg", {}).items() if key in known}
-    arguments = {"num_classes": labels} | dict(config.get("model_args", {}))
+    given = _object(config, "pretrained_cfg", folder)
+    pretrained_cfg = {key: value for key, value in given.items() if key in known}
+    arguments = _object(config, "model_args", folder) | {"num_classes": labels}
+    if forbidden := _NO_MODEL_ARGUMENTS & set(arguments):  # among them one that opens any file as a pickle
+        raise CheckpointError(f"model_args in {folder / CONFIG} holds {min(forbidden)}.", "It describes no model.")
     try:
         model = timm.create_model(config["architecture"], pretrained=False, pretrained_cfg=pretrained_cfg, **arguments)
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise CheckpointError(
-            f"timm cannot build {config['architecture']} as {folder / CONFIG} asks.", f"{error}."
-        ) from error
+    except Exception as error:  # any file can ask for anything, and timm checks little of it
+        why = f"{type(error).__name__}: {error}."
+        raise CheckpointError(f"timm cannot build {config['architecture']} as {folder / CONFIG} asks.", why) from error
     head = model.get_classifier()
     key = next(
         (name for name, parameter in model.named_parameters() if parameter is getattr(head, "weight", None)), None
@@ -262,9 +306,25 @@ def _build(config: dict[str, Any], labels: int, state: dict[str, torch.Tensor], 
     return model
 
 
+def _data(config: dict[str, Any], model: torch.nn.Module, folder: Path) -> dict[str, Any]:
+    """timm's data config, once it has made a transform that works."""
+    try:
+        data = resolve_data_config({}, pretrained_cfg=_object(config, "pretrained_cfg", folder), model=model)
+        channels, height, width = data["input_size"]
+        if channels != 3 or not all(0 < side <= MAX_INPUT_PIXELS for side in (height, width)):
+            raise ValueError(f"input_size is {data['input_size']}")
+        pixels = create_transform(**data, is_training=False)(Image.new("RGB", (8, 8)))
+        if not torch.isfinite(pixels).all():
+            raise ValueError(f"std is {data['std']}")
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}."
+        raise CheckpointError(f"The preprocessing in {folder / CONFIG} cannot be used.", why) from error
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+
+
 def _is_single_label(config: dict[str, Any], labels: LabelSet) -> bool:
     if "problem_type" in config:
-        return config["problem_type"] == "single_label_classification"
+        return config["problem_type"] == SINGLE_LABEL
     return all(_SYNSET.fullmatch(name) for name in labels.names)
 
 
