@@ -17,9 +17,11 @@ from demo.settings import Settings
 def main(arguments: Sequence[str] | None = None) -> int:
     settings = Settings.from_flags(arguments)
     from demo.models import Models  # loads PyTorch, which --help and a wrong flag need not wait for
+    from demo.retrain import Retraining
     from demo.ui.page import build_page, launch_options
 
-    page = build_page(settings, Models(settings))
+    retraining = Retraining(settings)
+    page = build_page(settings, Models(settings), retraining)
     try:
         _, url, _ = page.launch(
             server_name=settings.host, server_port=settings.port, prevent_thread_lock=True, **launch_options(settings)
@@ -32,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ) from error
     print(f"TagLoop is at {url}", flush=True)
     page.block_thread()
+    retraining.cancel()
     return EXIT_DONE
 
 
