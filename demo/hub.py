@@ -71,8 +71,8 @@ def fetch(ref: str) -> tuple[Path, str]:
                 with suppress(RemoteEntryNotFoundError):  # the download says so too, and the cache remembers it
                     _ask(repo, name, folder.name)
                 _download(repo, name, folder.name)
-        except (RemoteEntryNotFoundError, RepositoryNotFoundError) as error:  # a mirror may say that there is no repo
-            if name == _WEIGHTS or isinstance(error, GatedRepoError):
+        except RemoteEntryNotFoundError as error:
+            if name == _WEIGHTS:
                 raise _explain(error, name, ref, has_config=True) from error
         except _FAULTS as error:
             raise _explain(error, name, ref, has_config=True) from error
@@ -114,7 +114,7 @@ def _explain(error: Exception, name: str, ref: str, has_config: bool = False) ->
         return HubError(f"{repo} is gated.", why, "Accept them on the Hub, then set HF_TOKEN.")
     if isinstance(error, RevisionNotFoundError):
         return HubError(f"{repo} has no revision {revision!r}.", next_step="Name a branch, tag or commit of it.")
-    if isinstance(error, RemoteEntryNotFoundError) or (isinstance(error, RepositoryNotFoundError) and has_config):
+    if isinstance(error, RemoteEntryNotFoundError):
         why = ONLY_SAFETENSORS if name == _WEIGHTS else "Without it a repo is no checkpoint."
         return HubError(f"{ref} has no {name}.", why, "Choose a repo that has it.")
     if isinstance(error, RepositoryNotFoundError):

@@ -1,7 +1,7 @@
 """A real Hub for tests: olah on a free loopback port, serving git repositories from a folder, with no network.
 
-A repo is published by committing a checkpoint's folder. olah answers a file that a repo does not have as if there
-were no repo, and `/api/models/…` not at all; the Hub proper does better.
+A repo is published by committing a checkpoint's folder. olah answers a file that a branch does not have as if
+there were no repo, and `/api/models/…` not at all; the Hub proper does better.
 """
 
 from __future__ import annotations
