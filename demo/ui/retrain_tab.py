@@ -23,8 +23,8 @@ VERDICTS = {
     "better": "The new model is better than the old one on the held-out images.",
     "same": "The new model does as well as the old one on the held-out images.",
     "worse": "The new model came out worse on the held-out images, so it is not offered. More corrections may help.",
-    "unmeasured": "No held-out image could be measured, so nobody knows whether the new model is better. "
-    "About one correction in five is held out: save more of them to find out.",
+    "unmeasured": "Too few held-out images to tell whether the new model is better. About one correction in five is "
+    "held out: save more of them to find out.",
 }
 
 

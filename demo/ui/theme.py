@@ -20,6 +20,8 @@ def theme() -> gr.themes.Base:
         block_radius="10px",
         block_border_width="1px",
         border_color_primary="*neutral_200",
-        border_color_primary_dark="*neutral_800",
+        border_color_primary_dark="*neutral_700",
         color_accent="*primary_600",
+        error_text_color="#b91c1c",
+        error_text_color_dark="#fca5a5",
     )
