@@ -133,11 +133,6 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, half: bool = False)
     """
     folder.mkdir(parents=True, exist_ok=True)
     model, data = checkpoint.model, checkpoint.data
-    dtype = torch.float16 if half else torch.float32
-    state = {
-        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).detach().cpu().contiguous()
-        for name, tensor in model.state_dict().items()
-    }
     arguments = {key: value for key, value in checkpoint.config.get("model_args", {}).items() if key != "num_classes"}
     config = {
         "architecture": checkpoint.config["architecture"],
@@ -157,11 +152,21 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, half: bool = False)
     }
     (folder / CONFIG).unlink(missing_ok=True)
     sync_folder(folder)
-    put(folder / WEIGHTS, save(state, metadata={"format": "pt"}))
+    put(folder / WEIGHTS, serialized(model, half))
     put(folder / TAGS, checkpoint.labels.to_csv().encode())
     put(folder / METRICS, (json.dumps(checkpoint.metrics, indent=1, ensure_ascii=False) + "\n").encode())
     put(folder / CARD, checkpoint.card.encode())
     put(folder / CONFIG, (json.dumps(config, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def serialized(model: torch.nn.Module, half: bool) -> bytes:
+    """The safetensors file of a model's weights, floating-point ones in fp16 if `half`, else fp32."""
+    dtype = torch.float16 if half else torch.float32
+    state = {
+        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).detach().cpu().contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    return save(state, metadata={"format": "pt"})
 
 
 def with_input(checkpoint: Checkpoint, size: int | None, crop_mode: str | None) -> Checkpoint:

@@ -26,10 +26,11 @@ UNUSED, SOFT, KNOWN = 0, 1, 2
 
 @dataclass(frozen=True)
 class Cells:
-    """values: (N, L) float32 in [0, 1]. kind: (N, L) uint8 of KNOWN, SOFT, UNUSED."""
+    """values: (N, L) float32 in [0, 1]. kind: (N, L) uint8 of KNOWN, SOFT, UNUSED. present: (N, L) bool, confirmed."""
 
     values: np.ndarray
     kind: np.ndarray
+    present: np.ndarray
 
     @classmethod
     def build(
@@ -38,7 +39,8 @@ class Cells:
         """From targets (N, L) of 1, 0, -1 and the old model's scores (N, L), NaN where it has none.
 
         unknown: "distill" gives unknown cells the teacher's score, "ignore" leaves them unused, "negative" makes
-        them absent. teacher_share mixes the teacher into known cells too.
+        them absent. A label that has no teacher and was never rejected is softly absent under "distill": with
+        confirmations alone it would be learned as always there. teacher_share mixes the teacher into known cells.
         """
         known = targets >= 0
         values = np.where(known, targets, 0).astype(np.float32)
@@ -48,13 +50,11 @@ class Cells:
         elif unknown == "distill" and teacher is not None:
             soft = ~known & np.isfinite(teacher)
             values[soft], kind[soft] = teacher[soft], SOFT
+            kind[~known & np.isnan(teacher) & ~(targets == 0).any(0)] = SOFT
         if teacher is not None and teacher_share > 0:
             mixed = known & np.isfinite(teacher)
             values[mixed] = (1 - teacher_share) * values[mixed] + teacher_share * teacher[mixed]
-        return cls(values, kind)
-
-    def __getitem__(self, rows: np.ndarray | slice) -> Cells:
-        return Cells(self.values[rows], self.kind[rows])
+        return cls(values, kind, targets == 1)
 
 
 def read_image(path: Path) -> Image.Image:
@@ -115,9 +115,9 @@ class TrainingPhotos(Dataset):
         self.paths, self.cells, self.seed, self.mosaic = list(paths), cells, seed, mosaic
         self.epoch = 0
         self.order = np.arange(len(paths))
-        self.size = data["input_size"][-1]
+        self.height, self.width = data["input_size"][-2:]
         self.whole = augmentation(data)
-        self.quarter = augmentation(data | {"input_size": (3, self.size // 2, self.size // 2)})
+        self.quarter = augmentation(data | {"input_size": (3, self.height // 2, self.width // 2)})
 
     def __len__(self) -> int:
         return len(self.order)
@@ -134,24 +134,24 @@ class TrainingPhotos(Dataset):
         rows = [row, *rng.choice(self.order, 3)]
         tiles = [self.quarter(read_image(self.paths[tile])) for tile in rows]
         pixels = torch.cat([torch.cat(tiles[:2], 2), torch.cat(tiles[2:], 2)], 1)
-        if pixels.shape[-1] != self.size:
-            pixels = torch.nn.functional.pad(pixels, (0, 1, 0, 1), mode="replicate")
+        pixels = torch.nn.functional.pad(pixels, (0, self.width % 2, 0, self.height % 2), mode="replicate")
         return pixels, *self._cells(rows)
 
     def _cells(self, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         values, kind = self.cells.values[rows], self.cells.kind[rows]
         if len(rows) == 1:
             return torch.from_numpy(values[0]), torch.from_numpy(kind[0])
-        present = ((kind == KNOWN) & (values > 0.5)).any(0)
-        joined = np.where(present, values.max(0, where=kind == KNOWN, initial=0), values.max(0))
+        of_present = self.cells.present[rows]
+        present = of_present.any(0)
+        joined = np.where(present, values.max(0, where=of_present, initial=0), values.max(0))
         return torch.from_numpy(joined), torch.from_numpy(np.where(present, KNOWN, kind.min(0)).astype(np.uint8))
 
 
 class PlainPhotos(Dataset):
     """Photos through the checkpoint's own preprocessing: pixels (3, H, W)."""
 
-    def __init__(self, paths: Sequence[Path], transform: object, views: int = 1) -> None:
-        self.paths, self.transform, self.views = list(paths), transform, views
+    def __init__(self, paths: Sequence[Path], transform: object, count: int = 1) -> None:
+        self.paths, self.transform, self.count = list(paths), transform, count
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -159,7 +159,7 @@ class PlainPhotos(Dataset):
     def __getitem__(self, item: int) -> torch.Tensor:
         """Pixels (V, 3, H, W): the whole photo, and with five views its overlapping quarters."""
         image = read_image(self.paths[item])
-        return torch.stack([self.transform(view) for view in views(image)[: self.views]])
+        return torch.stack([self.transform(view) for view in views(image)[: self.count]])
 
 
 def views(image: Image.Image) -> list[Image.Image]:

@@ -7,9 +7,10 @@ Counts known cells only. Changes nothing.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +19,15 @@ import numpy as np
 from demo import tables
 from demo.checkpoint import Checkpoint, load_checkpoint
 from demo.dataset import batched, read_image
-from demo.errors import EXIT_DONE, TableError, command
+from demo.durable import put
+from demo.errors import EXIT_DONE, BadInput, TableError, command
 from demo.metrics import Figures, report
 from demo.progress import Bar
 from demo.settings import parse_flags
 from demo.tagger import Tagger
 
 VALIDATION_SHARE = 5
-"""One photo in this many is held out where a CSV marks none."""
+"""One photo in this many is held out where a CSV marks none: by its hash, so that none changes sides later."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def read_rows(csv: Path) -> list[tables.Merged]:
 
 
 def photos_of(rows: list[tables.Merged], csv: Path, names: Sequence[str], model_names: Sequence[str]) -> Photos:
-    """Targets for the L labels `names`, and who is held out: the rows marked `is_valid`, or one in five by name.
+    """Targets for the L labels `names`, and who is held out: the rows marked `is_valid`, or one in five by hash.
 
     model_names: the labels that `reviewed` = `all` speaks of where the row's model left none beside the CSV.
     """
@@ -70,26 +72,33 @@ def photos_of(rows: list[tables.Merged], csv: Path, names: Sequence[str], model_
     targets = tables.targets(rows, names, model_names, csv.parent)
     marked = [image.is_valid for image in rows]
     if all(side is None for side in marked):
-        order = np.argsort([hash_of(image.path) for image in rows])
-        held_out = np.zeros(len(rows), bool)
-        held_out[order[: len(rows) // VALIDATION_SHARE]] = True
+        held_out = np.array([int(hash_of(image.path)[:8], 16) % VALIDATION_SHARE == 0 for image in rows], bool)
     else:
         held_out = np.array([bool(side) for side in marked])
     return Photos([image.path for image in rows], [image.file_name for image in rows], targets, held_out)
 
 
 def hash_of(path: Path) -> str:
-    """A stable order that has nothing to do with names' order: the sha256 of the file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """The sha256 of a file; raises BadInput with its name."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read.", f"{error.strerror}.") from error
 
 
-def score_paths(tagger: Tagger, paths: Sequence[Path], batch_size: int, title: str = "scoring") -> np.ndarray:
-    """Scores (N, L) float32 of image files. Raises BadInput naming the first that cannot be decoded."""
+def score_paths(
+    tagger: Tagger, paths: Sequence[Path], batch_size: int, title: str = "scoring", stop: Callable[[], None] = bool
+) -> np.ndarray:
+    """Scores (N, L) float32 of image files; `stop` may raise between batches.
+
+    Raises BadInput naming the first image that cannot be decoded.
+    """
     parts = [np.zeros((0, len(tagger.checkpoint.labels)), np.float32)]
     with Bar(title, len(paths), "image") as bar:
         for rows in batched(len(paths), batch_size):
             parts.append(tagger.scores([read_image(path) for path in paths[rows]], batch_size))
             bar.step(rows.stop - rows.start)
+            stop()
     return np.concatenate(parts)
 
 
@@ -129,16 +138,17 @@ def show(rows: dict[str, Figures]) -> str:
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     flags = parse_flags("evaluate", arguments, description="Score a checkpoint against a CSV, on known cells.")
+    for flag, path in (("--json", flags.json), ("--predictions", flags.predictions)):
+        if path and not Path(path).parent.is_dir():
+            raise BadInput(f"{flag} {path} lies in no folder.", next_step="Make the folder first.")
     csv = Path(flags.csv)
     rows = read_rows(csv)
     checkpoint = load_checkpoint(flags.model)
     names = checkpoint.labels.names
     foreign = [name for name in tables.labels_in(rows) if name not in checkpoint.labels.positions]
     if foreign:
-        print(
-            f"note: {len(foreign)} labels of {csv} are not the model's and count nowhere: {', '.join(foreign[:5])} …",
-            file=sys.stderr,
-        )
+        shown = ", ".join(foreign[:5]) + (" …" if len(foreign) > 5 else "")
+        print(f"note: {len(foreign)} labels of {csv} are not the model's and count nowhere: {shown}", file=sys.stderr)
     photos = photos_of(rows, csv, names, names)
     if flags.split != "all":
         photos = photos.where(photos.is_valid if flags.split == "valid" else ~photos.is_valid)
@@ -150,11 +160,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"at the threshold {result['threshold']:.3f}:")
     print(show({"model": result["metrics"], "predict nothing": result["predict_nothing"]}))
     if flags.json:
-        Path(flags.json).write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        put(Path(flags.json), (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
     if flags.predictions:
-        np.savez_compressed(
-            flags.predictions, scores=scores, targets=photos.targets, file_names=np.array(photos.file_names)
-        )
+        arrays = io.BytesIO()
+        np.savez_compressed(arrays, scores=scores, targets=photos.targets, file_names=np.array(photos.file_names))
+        put(Path(flags.predictions), arrays.getvalue())
     return EXIT_DONE
 
 

@@ -18,46 +18,59 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save
+from timm.data import create_transform
 
 from demo import card, head, tables
-from demo.checkpoint import CONFIG, Checkpoint, load_checkpoint, save_checkpoint, with_input
+from demo.checkpoint import (
+    CARD,
+    CONFIG,
+    METRICS,
+    TAGS,
+    WEIGHTS,
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    serialized,
+    with_input,
+)
+from demo.comparison import with_metrics
 from demo.dataset import Cells, PlainPhotos, TrainingPhotos, loader, read_image, require_readable
 from demo.durable import make_folder, put
 from demo.errors import EXIT_DONE, BadInput, DemoError, Interrupted, TableError, command
-from demo.evaluate import Photos, evaluation, photos_of, read_rows, score_paths, show
-from demo.labels import LabelSet
-from demo.losses import check_logits
-from demo.metrics import report
+from demo.evaluate import Photos, photos_of, read_rows, score_paths, show
+from demo.losses import check_finite, check_logits
 from demo.progress import PROGRESS, Progress
 from demo.settings import parse_flags
 from demo.tagger import Tagger, choose_device
-from demo.thresholds import per_label_thresholds, sweep
 from demo.training import BackboneTraining, Recipe, predict, train_head
 
 HEAD_ONLY_BELOW, NORMS_BELOW = 100, 500
 """The ladder of `--train auto`: images under which only the head, only head, norms and biases move."""
 
-EPOCHS = {"head": 0, "norm": 8, "full": 8}
-WORSE_BY = 0.01
-"""A model whose mAP fell by more than a point came out worse."""
-JUDGED_FROM = 10
-"""Held-out images under which the figures are shown, but no verdict is drawn from them."""
-
-STATE, STATE_WEIGHTS, LOG = "state.json", "state.safetensors", "log.txt"
+EPOCHS = 8
 VIEWS_OF_A_SOFTMAX_TEACHER = 5
 """A softmax head names one thing at a time, so as a teacher it looks at the quarters of a photo too."""
 
+STATE, STATE_WEIGHTS, LOG = "state.json", "state.safetensors", "log.txt"
+_BEGUN = {LOG, STATE, STATE_WEIGHTS, PROGRESS, ".writing"}
+_UNFINISHED = {WEIGHTS, TAGS, METRICS, CARD}
+
 
 class Stop:
-    """Raises Interrupted between two steps, once SIGINT or SIGTERM has come."""
+    """Raises Interrupted between two steps, once SIGINT or SIGTERM has come; a context."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.asked = folder, False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
+
+    def __enter__(self) -> Stop:
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def __call__(self) -> None:
         if self.asked:
@@ -70,11 +83,15 @@ class Stop:
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     flags = parse_flags("finetune", arguments, description="Fine-tune a checkpoint on a CSV of corrections.")
+    device = choose_device(flags.device)
     rows = read_rows(Path(flags.csv))
     base = load_checkpoint(flags.model)
+    head.linear_head(base)
     origins = _origins(flags, base, rows)
+    base = with_input(base, flags.image_size, flags.crop_mode)
     photos = photos_of(rows, Path(flags.csv), list(origins), base.labels.names)
-    if not (photos.targets[~photos.is_valid] >= 0).any():
+    training = photos.where(~photos.is_valid)
+    if not (training.targets >= 0).any():
         raise TableError(
             f"{flags.csv} decides no cell of the {len(origins)} labels in a row that may be trained on.",
             "All its rows are held out (is_valid) or name other labels." if len(photos) else "",
@@ -83,27 +100,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     require_readable(photos.paths)
     if flags.check:
         return _check(photos, base)
+    recipe = _recipe(flags, len(training), device)
     folder = Path(flags.out)
-    fingerprint = _prepare(folder, flags, base)
-    progress, stop = Progress(folder), Stop(folder)
+    fingerprint = _prepare(folder, flags, base, origins, photos)
+    held_out = len(photos) - len(training)
+    print(f"note: {len(training)} images to train on, {held_out} held out; training: {recipe.train}", file=sys.stderr)
+    progress = Progress(folder)
     try:
-        metrics = fine_tune(base, origins, photos, flags, folder, progress, stop, fingerprint)
-    except DemoError as error:
-        progress.finish("interrupted" if isinstance(error, Interrupted) else "failed", str(error))
-        raise
+        with Stop(folder) as stop:
+            metrics = fine_tune(base, origins, photos, recipe, flags, folder, progress, stop, fingerprint)
     except BaseException as error:
-        progress.finish("failed", f"{type(error).__name__}: {error}")
+        message = str(error) if isinstance(error, DemoError) else f"{type(error).__name__}: {error}"
+        progress.finish("interrupted" if isinstance(error, Interrupted) else "failed", message)
+        if isinstance(error, OSError):
+            raise BadInput(
+                f"{folder} could not be written.", message, "Make room, then go on with --resume."
+            ) from error
         raise
     progress.finish("done", metrics["verdict"])
-    print(
-        show(
-            {
-                "new model": metrics["metrics"],
-                "old model": metrics["old_model"],
-                "predict nothing": metrics["predict_nothing"],
-            }
-        )
-    )
+    shown = {"new model": "metrics", "old model": "old_model", "predict nothing": "predict_nothing"}
+    print(show({title: metrics[key] for title, key in shown.items()}))
     print(f"verdict: {metrics['verdict']} on {metrics['images']} {metrics['split']} rows. {folder} is a REF now.")
     return EXIT_DONE
 
@@ -112,6 +128,7 @@ def fine_tune(
     base: Checkpoint,
     origins: head.Origins,
     photos: Photos,
+    recipe: Recipe,
     flags: argparse.Namespace,
     folder: Path,
     progress: Progress,
@@ -119,94 +136,61 @@ def fine_tune(
     fingerprint: str,
 ) -> dict[str, Any]:
     """Train, measure, save; gives the metrics. Raises Interrupted when `stop` was asked."""
-    torch.manual_seed(flags.seed)
+    torch.manual_seed(recipe.seed)
     training, held_out = photos.where(~photos.is_valid), photos.where(photos.is_valid)
-    recipe = _recipe(flags, len(training))
-    base = with_input(base, flags.image_size, flags.crop_mode)
-    plain = Tagger(base, "cpu").transform
     views = VIEWS_OF_A_SOFTMAX_TEACHER if base.single_label else 1
     progress.phase("features", len(training))
-    pixels = loader(PlainPhotos(training.paths, plain, views), recipe.batch_size, recipe.workers)
+    plain = PlainPhotos(training.paths, create_transform(**base.data, is_training=False), views)
+    pixels = loader(plain, recipe.batch_size, recipe.workers)
     features, logits = predict(base.model, pixels, recipe.device, progress.step, stop)
-    check_logits(logits)
-    old_scores = (
-        (logits.softmax(-1) if base.single_label else logits.sigmoid()).unflatten(0, (-1, views)).mean(1).numpy()
-    )
+    base.model.cpu()
+    check_finite(logits) if base.single_label else check_logits(logits)
+    scores = (logits.softmax(-1) if base.single_label else logits.sigmoid()).unflatten(0, (-1, views)).mean(1)
     features = features.unflatten(0, (-1, views))[:, 0]
-    teacher = head.teacher_scores(old_scores, base, origins)
+    teacher = head.teacher_scores(scores.numpy(), base, origins)
     cells = Cells.build(training.targets, flags.unknown, teacher, flags.teacher_share)
 
-    base.model.cpu()
     start = head.with_vocabulary(base, origins)
-    linear = start.model.get_classifier()
-    moved = [name for name, sources in origins.items() if base.single_label or sources != [name]]
+    moved = [name for name, old in origins.items() if base.single_label or len(old) != 1]
+    linear = head.linear_head(start)
     head.calibrate_bias(linear, features, cells, [start.labels.positions[name] for name in moved])
     before = {name: tensor.clone() for name, tensor in start.model.state_dict().items()}
-    old_held_out = score_paths(Tagger(start, flags.device), held_out.paths, recipe.batch_size, "old model")
+    measured = held_out if (held_out.targets >= 0).any() else training
+    old_scores = score_paths(Tagger(start, recipe.device), measured.paths, recipe.batch_size, "old model", stop)
+    start.model.cpu()
 
     train_head(linear, features, cells, recipe, progress, stop)
     model = start.model
     if recipe.epochs:
-        backbone = BackboneTraining(
-            model,
-            TrainingPhotos(training.paths, cells, start.data, recipe.seed, recipe.mosaic),
-            training.targets,
-            recipe,
-        )
-        _restore(folder, backbone, progress, fingerprint)
+        augmented = TrainingPhotos(training.paths, cells, start.data, recipe.seed, recipe.mosaic)
+        backbone = BackboneTraining(model, augmented, training.targets, recipe)
+        if (folder / STATE_WEIGHTS).exists():
+            backbone.restore(load_file(folder / STATE_WEIGHTS))
+            told = json.loads((folder / STATE).read_text())["history"]
+            progress.history[:] = [
+                entry for entry in told if entry["phase"] == "head" or entry["epoch"] <= backbone.epoch
+            ]
 
         def after_epoch() -> None:
-            put(folder / STATE_WEIGHTS, save(backbone.state()))
             state = {"fingerprint": fingerprint, "epoch": backbone.epoch, "history": progress.history}
             put(folder / STATE, json.dumps(state).encode())
+            put(folder / STATE_WEIGHTS, save(backbone.state()))
 
         backbone.run(progress, stop, after_epoch)
         model = backbone.ema.module.cpu()
     _blend(model, before, flags.blend, flags.half)
-    new = replace(start, model=model.eval(), ref=str(folder), identity=f"local:{folder.resolve().name}")
-    new = _measured(new, old_held_out, photos, flags, progress)
-    save_checkpoint(folder, new, half=flags.half)
-    for name in (STATE, STATE_WEIGHTS):
-        (folder / name).unlink(missing_ok=True)
+    weights = hashlib.sha256(serialized(model, flags.half)).hexdigest()
+    name = folder.resolve().name
+    new = replace(start, model=model.eval(), ref=str(folder), identity=f"local:{name}@{weights[:12]}")
+    scores = score_paths(Tagger(new, recipe.device), measured.paths, recipe.batch_size, "new model", stop)
+    model.cpu()
+    split = "valid" if measured is held_out else "train"
+    new = with_metrics(new, flags.csv, split, scores, old_scores if split == "valid" else None, measured.targets)
+    new.metrics["trained_images"] = len(training)
+    save_checkpoint(folder, replace(new, card=card.text(new, new.metrics, flags)), half=flags.half)
+    for done in (STATE, STATE_WEIGHTS):
+        (folder / done).unlink(missing_ok=True)
     return new.metrics
-
-
-def _measured(
-    new: Checkpoint, old_scores: np.ndarray, photos: Photos, flags: argparse.Namespace, progress: Progress
-) -> Checkpoint:
-    """The checkpoint with thresholds, metrics and card from the held-out rows (from all rows where none are)."""
-    held_out = photos.where(photos.is_valid)
-    split = "valid" if len(held_out) and (held_out.targets >= 0).any() else "train"
-    measured = held_out if split == "valid" else photos.where(~photos.is_valid)
-    scores = score_paths(Tagger(new, flags.device), measured.paths, flags.batch_size, "new model")
-    curve = sweep(scores, measured.targets)
-    threshold = curve.best()
-    result = evaluation(new, flags.csv, split, scores, measured.targets, threshold)
-    old = None
-    if split == "valid":
-        old_threshold = sweep(old_scores, measured.targets).best()
-        old = report(old_scores, measured.targets, new.labels.names, old_threshold)
-    thresholds = tuple(per_label_thresholds(scores, measured.targets, threshold))
-    result |= {
-        "curve": curve.to_dict(),
-        "old_model": old["metrics"] if old else dict.fromkeys(result["metrics"]),
-        "old_labels": {name: values["ap"] for name, values in old["labels"].items()} if old else {},
-        "verdict": _verdict(result["metrics"], old["metrics"] if old and len(held_out) >= JUDGED_FROM else None),
-        "trained_images": int((~photos.is_valid).sum()),
-    }
-    labels = LabelSet(new.labels.names, new.labels.categories, thresholds)
-    return replace(new, labels=labels, metrics=result, card=card.text(new, result, flags))
-
-
-def _verdict(new: dict, old: dict | None) -> str:
-    """better, same or worse by mAP (micro F1 where no AP is defined); unmeasured without enough held-out rows."""
-    if old is None:
-        return "unmeasured"
-    key = "map" if new["map"] is not None and old["map"] is not None else "micro_f1"
-    if new[key] is None or old[key] is None:
-        return "unmeasured"
-    change = new[key] - old[key]
-    return "worse" if change < -WORSE_BY else "better" if change > 0 else "same"
 
 
 def _origins(flags: argparse.Namespace, base: Checkpoint, rows: list[tables.Merged]) -> head.Origins:
@@ -222,23 +206,26 @@ def _origins(flags: argparse.Namespace, base: Checkpoint, rows: list[tables.Merg
     new = [name for name in tables.labels_in(rows) if name not in origins]
     if new and flags.new_labels == "error":
         raise TableError(
-            f"{flags.csv} has {len(new)} labels that the model lacks: {', '.join(new[:10])}.",
+            f"{flags.csv} has {len(new)} labels that the vocabulary lacks: {', '.join(new[:10])}.",
             next_step="Correct the spelling, or let --new-labels add or skip them.",
         )
     if new:
         done = "adding" if flags.new_labels == "add" else "skipping"
-        print(f"note: {done} {len(new)} labels that the model lacks: {', '.join(new[:10])}", file=sys.stderr)
-    return origins | ({name: [] for name in new} if flags.new_labels == "add" else {})
+        print(f"note: {done} {len(new)} labels that the vocabulary lacks: {', '.join(new[:10])}", file=sys.stderr)
+    if flags.new_labels == "skip":
+        return origins
+    return origins | {name: [name] if name in base.labels.positions else [] for name in new}
 
 
-def _recipe(flags: argparse.Namespace, images: int) -> Recipe:
+def _recipe(flags: argparse.Namespace, images: int, device: str) -> Recipe:
     train = flags.train
     if train == "auto":
         train = "head" if images < HEAD_ONLY_BELOW else "norm" if images < NORMS_BELOW else "full"
+    epochs = EPOCHS if flags.epochs is None else flags.epochs
     return Recipe(
         train=train,
         loss=flags.loss,
-        epochs=0 if train == "head" else EPOCHS[train] if flags.epochs is None else flags.epochs,
+        epochs=0 if train == "head" else epochs,
         head_epochs=flags.head_epochs,
         batch_size=flags.batch_size,
         lr_head=flags.lr_head,
@@ -248,42 +235,34 @@ def _recipe(flags: argparse.Namespace, images: int) -> Recipe:
         balance=flags.balance,
         workers=flags.workers,
         seed=flags.seed,
-        device=choose_device(flags.device),
+        device=device,
     )
 
 
-def _prepare(folder: Path, flags: argparse.Namespace, base: Checkpoint) -> str:
+def _prepare(folder: Path, flags: argparse.Namespace, base: Checkpoint, origins: head.Origins, photos: Photos) -> str:
     """Make the out folder and give this run's fingerprint. Raises BadInput for a folder with other things in it."""
-    told = {
-        key: value for key, value in sorted(vars(flags).items()) if key not in ("resume", "out", "device", "workers")
-    }
-    content = json.dumps([told, base.identity, hashlib.sha256(Path(flags.csv).read_bytes()).hexdigest()])
+    by_content = ("resume", "check", "out", "device", "workers", "csv", "model", "labels")
+    told = {key: value for key, value in sorted(vars(flags).items()) if key not in by_content}
+    cells = hashlib.sha256(photos.targets.tobytes() + photos.is_valid.tobytes()).hexdigest()
+    content = json.dumps([told, base.identity, list(origins.items()), photos.file_names, cells])
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"--out {folder} is a file.", next_step="Name a new folder.")
-    held = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    try:
+        held = {path.name for path in folder.iterdir()} if folder.exists() else set()
+        make_folder(folder.resolve())
+    except OSError as error:
+        raise BadInput(f"--out {folder} cannot be made.", f"{error.strerror}.", "Name a new folder.") from error
     if CONFIG in held:
         raise BadInput(f"--out {folder} already holds a checkpoint.", next_step="Name a new folder.")
     if held - {LOG} and not flags.resume:
         raise BadInput(f"--out {folder} is not empty.", next_step="Name a new folder, or go on with --resume.")
-    if flags.resume and held - {LOG, STATE, STATE_WEIGHTS, PROGRESS, ".writing"}:
+    if flags.resume and held - (_BEGUN | _UNFINISHED if PROGRESS in held else _BEGUN):
         raise BadInput(f"--out {folder} holds files of something else.", next_step="Name the folder of the run.")
     if STATE in held and json.loads((folder / STATE).read_text())["fingerprint"] != fingerprint:
         raise BadInput(
-            f"{folder} was begun with other flags, another model or another CSV.",
+            f"{folder} was begun with other flags, another model or other corrections.",
             next_step="Use those, or a new folder.",
         )
-    make_folder(folder.resolve())
     return fingerprint
-
-
-def _restore(folder: Path, backbone: BackboneTraining, progress: Progress, fingerprint: str) -> None:
-    """Go on where a run of the same fingerprint was interrupted; weights are written before the epoch's number."""
-    if (folder / STATE).exists() and (folder / STATE_WEIGHTS).exists():
-        state = json.loads((folder / STATE).read_text())
-        if state["fingerprint"] == fingerprint:
-            backbone.restore(load_file(folder / STATE_WEIGHTS))
-            progress.history[:] = state["history"]
 
 
 def _blend(model: torch.nn.Module, before: dict[str, torch.Tensor], share: float, half: bool) -> None:
@@ -302,14 +281,10 @@ def _check(photos: Photos, base: Checkpoint) -> int:
     """The dry run: what there is, and one photo's way through the pipeline."""
     targets = photos.targets
     print(f"{len(photos)} images, {int(photos.is_valid.sum())} held out, {targets.shape[1]} labels")
-    print(
-        ", ".join(
-            f"{int((targets == value).sum())} cells {word}"
-            for value, word in ((1, "present"), (0, "absent"), (-1, "unknown"))
-        )
-    )
+    counts = ((targets == value).sum() for value in (1, 0, -1))
+    print("cells: {} present, {} absent, {} unknown".format(*counts))
     image = read_image(photos.paths[0])
-    pixels = Tagger(base, "cpu").transform(image)
+    pixels = create_transform(**base.data, is_training=False)(image)
     print(f"{photos.file_names[0]}: {image.width}×{image.height} {image.mode}")
     print(f"pixels {tuple(pixels.shape)} {pixels.dtype}, {pixels.min():.2f} to {pixels.max():.2f}")
     print(f"targets {targets[0].shape} {targets.dtype}, {int((targets[0] >= 0).sum())} known")

@@ -28,6 +28,17 @@ def added_labels(checkpoint: Checkpoint, new: Sequence[str]) -> Origins:
     return {name: [name] for name in checkpoint.labels.names} | {name: [] for name in new}
 
 
+def linear_head(checkpoint: Checkpoint) -> torch.nn.Linear:
+    """The last layer; raises CheckpointError where it is anything but one linear layer."""
+    layer = checkpoint.model.get_classifier()
+    if not isinstance(layer, torch.nn.Linear):
+        raise CheckpointError(
+            f"The head of {checkpoint.ref} is a {type(layer).__name__}.",
+            "Only one linear layer can be fine-tuned here.",
+        )
+    return layer
+
+
 def check_origins(checkpoint: Checkpoint, origins: object) -> Origins:
     """A `--labels` map as it must be, or BadInput: label → list of labels that the checkpoint has."""
     if not isinstance(origins, dict) or not origins:
@@ -37,6 +48,8 @@ def check_origins(checkpoint: Checkpoint, origins: object) -> Origins:
     for label, old in origins.items():
         if not label or not isinstance(old, list) or not all(isinstance(name, str) for name in old):
             raise BadInput(f"The label map's entry {label!r} is not a list of old labels.")
+        if len(set(old)) < len(old):
+            raise BadInput(f"The label map starts {label!r} twice from the same old label.")
         missing = [name for name in old if name not in checkpoint.labels.positions]
         if missing:
             raise BadInput(
@@ -51,12 +64,7 @@ def with_vocabulary(checkpoint: Checkpoint, origins: Origins) -> Checkpoint:
 
     Changes the model in place. A label with itself as only origin keeps its row, category and threshold.
     """
-    model, labels = checkpoint.model, checkpoint.labels
-    old = model.get_classifier()
-    if not isinstance(old, torch.nn.Linear):
-        raise CheckpointError(
-            f"The head of {checkpoint.ref} is a {type(old).__name__}.", "Only a linear head can be given new labels."
-        )
+    model, labels, old = checkpoint.model, checkpoint.labels, linear_head(checkpoint)
     names = tuple(origins)
     weight = torch.zeros(len(names), old.in_features)
     bias = torch.zeros(len(names))
@@ -77,7 +85,10 @@ def with_vocabulary(checkpoint: Checkpoint, origins: Origins) -> Checkpoint:
     categories = (
         tuple(labels.categories[kept[name]] if name in kept else "" for name in names) if labels.categories else ()
     )
-    return replace(checkpoint, labels=LabelSet(names, categories), single_label=False)
+    thresholds = (
+        tuple(labels.thresholds[kept[name]] if name in kept else None for name in names) if labels.thresholds else ()
+    )
+    return replace(checkpoint, labels=LabelSet(names, categories, thresholds), single_label=False)
 
 
 def teacher_scores(scores: np.ndarray, checkpoint: Checkpoint, origins: Origins) -> np.ndarray:

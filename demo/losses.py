@@ -11,6 +11,8 @@ import torch.nn.functional as F
 
 from demo.errors import TargetsError
 
+ENOUGH_TO_TELL = 10
+
 
 def check_targets(logits: torch.Tensor, targets: torch.Tensor) -> None:
     """Raise TargetsError for integer targets, another shape than the logits', NaN, or values outside [0, 1]."""
@@ -36,11 +38,19 @@ def check_targets(logits: torch.Tensor, targets: torch.Tensor) -> None:
         )
 
 
-def check_logits(logits: torch.Tensor) -> None:
-    """Raise TargetsError for NaN, and for logits (N, L), N > 1, that look like a sigmoid's or softmax's output."""
+def check_finite(logits: torch.Tensor) -> None:
+    """Raise TargetsError for NaN and infinity."""
     if not torch.isfinite(logits).all():
         raise TargetsError("A logit is NaN or infinite.", next_step="Lower the learning rate or check the weights.")
-    if logits.numel() > 1 and logits.min() >= 0 and logits.max() <= 1 and logits.std() > 1e-6:
+
+
+def check_logits(logits: torch.Tensor) -> None:
+    """Raise TargetsError for NaN, and for logits (N, L) that look like a sigmoid's or softmax's output.
+
+    Few labels can lie in [0, 1] by chance: that is held against a model from `ENOUGH_TO_TELL` labels on.
+    """
+    check_finite(logits)
+    if logits.shape[-1] >= ENOUGH_TO_TELL and logits.min() >= 0 and logits.max() <= 1 and logits.std() > 1e-6:
         raise TargetsError(
             "Every output of the model lies in [0, 1].",
             "They look like scores that already went through a sigmoid or softmax; the loss applies its own.",

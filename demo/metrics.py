@@ -1,8 +1,8 @@
 """The multi-label report on known cells.
 
 Scores (N, L) are probabilities; targets (N, L) are 1, 0 or -1 for unknown, and an unknown cell counts nowhere.
-On fully known targets every figure equals scikit-learn's with `zero_division=0` (the tests hold it to that).
-What is undefined is None: the AP of a label without known positives, anything of a label without known cells.
+On fully known targets every average equals scikit-learn's with `zero_division=0` (the tests hold it to that).
+What is undefined of a single label is None: its AP without known positives, its precision where nothing was said.
 """
 
 from __future__ import annotations
@@ -39,11 +39,8 @@ def report(scores: np.ndarray, targets: np.ndarray, names: Sequence[str], thresh
         }
     return {
         "known_cells": int((targets >= 0).sum()),
-        "metrics": {"map": mean_ap(scores, targets), **decisions(predicted, targets)},
-        "predict_nothing": {
-            "map": mean_ap(np.zeros_like(scores), targets),
-            **decisions(np.zeros_like(predicted), targets),
-        },
+        "metrics": {"map": _mean(precisions), **decisions(predicted, targets)},
+        "predict_nothing": {"map": _mean(_prevalences(targets)), **decisions(np.zeros_like(predicted), targets)},
         "labels": labels,
     }
 
@@ -60,8 +57,18 @@ def average_precisions(scores: np.ndarray, targets: np.ndarray) -> list[float | 
 
 def mean_ap(scores: np.ndarray, targets: np.ndarray) -> float | None:
     """Macro mean of the average precisions that are defined; None where none is."""
-    defined = [value for value in average_precisions(scores, targets) if value is not None]
+    return _mean(average_precisions(scores, targets))
+
+
+def _mean(values: list[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else None
+
+
+def _prevalences(targets: np.ndarray) -> list[float | None]:
+    """L shares of positives among known cells: the average precision of a score that is the same for every image."""
+    positives = (targets == 1).sum(0)
+    return [p / k if p else None for p, k in zip(positives.tolist(), (targets >= 0).sum(0).tolist(), strict=True)]
 
 
 def decisions(predicted: np.ndarray, targets: np.ndarray) -> Figures:

@@ -39,13 +39,13 @@ class Progress:
     """One run's progress.
 
     The file holds `phase`, `step`, `steps`, `loss`, `seconds`, `eta_seconds` (None until known), `history` (one
-    entry an epoch: phase, epoch, loss, map) and `state`: running, done, failed or interrupted, with `message`.
+    entry an epoch: phase, epoch, loss) and `state`: running, done, failed or interrupted, with `message`.
     """
 
-    def __init__(self, folder: Path, history: list[dict[str, Any]] | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.path = folder / PROGRESS
         self.started = time.monotonic()
-        self.history = history or []
+        self.history: list[dict[str, Any]] = []
         self._written = 0.0
         self._bar: tqdm | None = None
         self._phase: dict[str, Any] = {"phase": "reading", "step": 0, "steps": 0, "loss": None, "eta_seconds": None}

@@ -58,6 +58,13 @@ def _positive(text: str) -> int:
     return number
 
 
+def _seed(text: str) -> int:
+    number = _count(text)
+    if number >= 2**63:
+        raise ValueError("a whole number under 2**63 is needed")
+    return number
+
+
 def _rate(text: str) -> float:
     number = float(text)
     if not 0 <= number < float("inf"):
@@ -135,7 +142,13 @@ COMMANDS: dict[str, tuple[Flag, ...]] = {
         Flag("head-epochs", "epochs of the frozen-backbone phase", 30, _count, metavar="N"),
         BATCH_SIZE,
         Flag("lr-head", "highest learning rate of the head", 1e-3, _rate, metavar="LR"),
-        Flag("lr-backbone", "highest learning rate of the backbone's last block", 1e-4, _rate, metavar="LR"),
+        Flag(
+            "lr-backbone",
+            "highest learning rate of the backbone; each layer down has 0.75 of it",
+            1e-4,
+            _rate,
+            metavar="LR",
+        ),
         Flag("image-size", "square input in pixels (default: the checkpoint's)", None, _positive, metavar="PX"),
         # the recipe
         Flag(
@@ -160,7 +173,7 @@ COMMANDS: dict[str, tuple[Flag, ...]] = {
         Flag("workers", "processes that decode and augment images", 2, _count, metavar="N"),
         # the rest
         Flag("half", "store the weights in fp16", False, bool),
-        Flag("seed", "same seed, same machine: same metrics", 0, _count, metavar="N"),
+        Flag("seed", "same seed, same machine: same metrics", 0, _seed, metavar="N"),
         Flag("resume", "go on from an interrupted run in --out", False, bool),
         Flag("check", "read everything, train nothing: list every bad row and show one sample's way", False, bool),
     ),

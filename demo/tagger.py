@@ -19,10 +19,7 @@ from timm.data import create_transform
 
 from demo.checkpoint import Checkpoint
 from demo.errors import BadInput
-from demo.losses import check_logits
-
-ENOUGH_TO_TELL = 10
-"""Labels from which on outputs that all lie in [0, 1] cannot be logits by chance."""
+from demo.losses import check_finite, check_logits
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ def choose_precision(device: str) -> tuple[str, torch.dtype | None]:
 class Tagger:
     """A checkpoint on a device.
 
-    device: "cpu", "cuda" or "mps". precision: "fp32", "bf16" or "fp16".
+    Has `device` ("cpu", "cuda" or "mps") and `precision` ("fp32", "bf16" or "fp16"). Moves the checkpoint's model.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
@@ -95,8 +92,7 @@ class Tagger:
             if self.device == "cuda":
                 pixels = pixels.contiguous(memory_format=torch.channels_last)
             logits = self._model(pixels.to(self.device, non_blocking=True)).float().cpu()
-            if logits.shape[1] >= ENOUGH_TO_TELL and not self.checkpoint.single_label:
-                check_logits(logits)
+            check_finite(logits) if self.checkpoint.single_label else check_logits(logits)
             scores = logits.softmax(-1) if self.checkpoint.single_label else logits.sigmoid()
             return scores.numpy()
 

@@ -6,6 +6,7 @@ Scores are probabilities in [0, 1], shape (N, L) or (L,). Targets have the score
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -81,24 +82,26 @@ def sweep(scores: np.ndarray, targets: np.ndarray, thresholds: np.ndarray = SWEE
 
 
 def per_label_thresholds(
-    scores: np.ndarray, targets: np.ndarray, fallback: float, min_positives: int = MIN_POSITIVES
+    scores: np.ndarray, targets: np.ndarray, fallback: float | Sequence[float], min_positives: int = MIN_POSITIVES
 ) -> list[float]:
     """L thresholds: each label's best F1, shrunk towards the global one by how few positives it has.
 
-    A label with fewer than `min_positives` known positives, or without a known negative, gets `fallback`.
+    A label with fewer than `min_positives` known positives, or without a known negative, gets `fallback`, a number
+    or one per label.
     Tuning F1 on a rare label overfits (Lin and Lin, CIKM 2023), hence the mean of the label's best and the
     fallback, weighted n : min_positives for n positives.
     """
     scores, targets = check_scores(scores, targets)
+    fallbacks = np.broadcast_to(np.asarray(fallback, float), scores.shape[1])
     tuned = []
-    for column in range(scores.shape[1]):
+    for column, instead in enumerate(fallbacks.tolist()):
         known = targets[:, column] >= 0
         positives = int((targets[known, column] == 1).sum())
         if positives < min_positives or positives == known.sum():
-            tuned.append(float(fallback))
+            tuned.append(instead)
             continue
         own = sweep(scores[known, column], targets[known, column]).best()
-        tuned.append(round((positives * own + min_positives * fallback) / (positives + min_positives), 4))
+        tuned.append(round((positives * own + min_positives * instead) / (positives + min_positives), 4))
     return tuned
 
 

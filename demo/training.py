@@ -19,13 +19,15 @@ from timm.utils import ModelEmaV3
 from torch.utils.data import DataLoader
 
 from demo.dataset import KNOWN, SOFT, Cells, TrainingPhotos, loader, repeats
-from demo.losses import check_logits, known_cell_loss
+from demo.losses import check_finite, known_cell_loss
 from demo.progress import Progress
 
 LAYER_DECAY = 0.75
 WEIGHT_DECAY = 0.05
 HEAD_PULL = 0.01
 MIN_HEAD_STEPS = 300
+"""On few photos an epoch is a step or two; the head gets this many steps however few epochs that would be."""
+
 EMA_DECAY = 0.998
 
 
@@ -100,7 +102,7 @@ def train_head(
 class BackboneTraining:
     """The second phase: norms and biases (`norm`) or everything (`full`) with the head, and an EMA of it all.
 
-    AdamW with layer decay and a cosine with 10 % warm-up, both timm's. `state()` and `restore()` carry it over
+    AdamW with layer decay and 10 % warm-up before a cosine, all timm's. `state()` and `restore()` carry it over
     an interruption; both speak in names and tensors, so that safetensors can hold them.
     """
 
@@ -112,17 +114,17 @@ class BackboneTraining:
                 parameter.requires_grad_(parameter.ndim <= 1 or id(parameter) in head)
         self.ema = ModelEmaV3(model, decay=EMA_DECAY, use_warmup=True)
         self.optimizer = create_optimizer_v2(
-            model, opt="adamw", lr=recipe.lr_backbone, weight_decay=WEIGHT_DECAY, layer_decay=LAYER_DECAY
+            model, opt="adamw", lr=1.0, weight_decay=WEIGHT_DECAY, layer_decay=LAYER_DECAY
         )
-        self._raise_head_rate()
+        self._set_rates()
         self.epoch = 0
-        self.per_epoch = math.ceil(len(self._order(0)) / recipe.batch_size)
-        steps = self.per_epoch * recipe.epochs
+        self.lengths = [math.ceil(len(self._order(epoch)) / recipe.batch_size) for epoch in range(recipe.epochs)]
+        warmup = max(sum(self.lengths) // 10, 1)
         self.scheduler = CosineLRScheduler(
             self.optimizer,
-            t_initial=steps,
+            t_initial=max(sum(self.lengths) - warmup, 1),
             lr_min=0,
-            warmup_t=max(steps // 10, 1),
+            warmup_t=warmup,
             warmup_prefix=True,
             t_in_epochs=False,
         )
@@ -130,18 +132,20 @@ class BackboneTraining:
     def run(self, progress: Progress, stop: Callable[[], None], after_epoch: Callable[[], None]) -> None:
         """Train the epochs that are left; `after_epoch` saves. When `stop` raises, the epoch under way is lost."""
         recipe = self.recipe
-        progress.phase("backbone", self.per_epoch * recipe.epochs, done=self.per_epoch * self.epoch)
+        progress.phase("backbone", sum(self.lengths), done=sum(self.lengths[: self.epoch]))
         while self.epoch < recipe.epochs:
             self.photos.epoch = self.epoch
             self.photos.order = self._order(self.epoch)
-            total, step = 0.0, self.per_epoch * self.epoch
+            total, step = 0.0, sum(self.lengths[: self.epoch])
             self.model.train()
             for pixels, values, kind in loader(self.photos, recipe.batch_size, recipe.workers):
                 stop()
-                self.scheduler.step_update(step)
+                self.scheduler.step_update(step + 1)
+                # dropout draws from here, whatever the workers drew
+                torch.manual_seed(int(np.random.default_rng((recipe.seed, 3, step)).integers(2**62)))
                 with self._autocast():
                     logits = self.model(pixels.to(recipe.device))
-                check_logits(logits.float())
+                check_finite(logits)
                 loss = cell_loss(logits, values.to(recipe.device), kind.to(recipe.device), recipe)
                 self.optimizer.zero_grad()
                 loss.backward()
@@ -151,8 +155,8 @@ class BackboneTraining:
                 self.ema.update(self.model, step)
                 total += loss.item()
                 progress.step(loss=loss.item())
+            progress.epoch(epoch=self.epoch + 1, loss=round(total / self.lengths[self.epoch], 5))
             self.epoch += 1
-            progress.epoch(epoch=self.epoch, loss=round(total / self.per_epoch, 5))
             after_epoch()
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -181,18 +185,19 @@ class BackboneTraining:
     def _order(self, epoch: int) -> np.ndarray:
         return repeats(self.targets, self.recipe.balance, np.random.default_rng((self.recipe.seed, 2, epoch)))
 
-    def _raise_head_rate(self) -> None:
-        """Give the head its own rate: timm's layer decay scales every group by `lr_scale`."""
+    def _set_rates(self) -> None:
+        """Rates as shares of 1, which timm's schedulers multiply by: the head's own, the backbone's by depth."""
         head = {id(parameter) for parameter in self.model.get_classifier().parameters()}
         for group in self.optimizer.param_groups:
-            if any(id(parameter) in head for parameter in group["params"]):
-                group["lr_scale"] = self.recipe.lr_head / max(self.recipe.lr_backbone, 1e-12)
+            in_head = any(id(parameter) in head for parameter in group["params"])
+            depth = group.get("lr_scale", 1.0)
+            group["lr_scale"] = self.recipe.lr_head if in_head else self.recipe.lr_backbone * depth
 
     def _autocast(self) -> AbstractContextManager:
         device = self.recipe.device
         if device == "mps":
             return nullcontext()
-        pays = device == "cuda" or bool(torch.cpu._is_avx512_bf16_supported())
+        pays = torch.cuda.is_bf16_supported() if device == "cuda" else torch.cpu._is_avx512_bf16_supported()
         return torch.autocast(device, dtype=torch.bfloat16, enabled=pays)
 
 

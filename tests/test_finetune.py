@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import signal
@@ -15,11 +16,14 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 
 from demo import evaluate, finetune
 from demo.checkpoint import load_checkpoint
+from demo.comparison import verdict
 from demo.errors import CheckpointError, Interrupted
 from demo.progress import PROGRESS
+from demo.tagger import Tagger
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["--device", "cpu", "--workers", "0", "--batch-size", "8"]
@@ -82,7 +86,7 @@ def test_the_metrics_file_is_what_evaluate_measures(corrections, tmp_path, tiny_
     arguments = ["--csv", str(corrections), "--model", str(tmp_path / "out"), "--json", str(tmp_path / "again.json")]
     assert evaluate.main([*arguments, "--predictions", str(tmp_path / "p.npz")]) == 0
     again = json.loads((tmp_path / "again.json").read_text())
-    for key in ("split", "images", "known_cells", "threshold"):
+    for key in ("model", "split", "images", "known_cells", "threshold"):
         assert again[key] == stored[key]
     for key in ("metrics", "predict_nothing"):
         assert again[key] == pytest.approx(stored[key], abs=1e-6)
@@ -106,7 +110,7 @@ def test_the_backbone_moves_as_far_as_train_says(train, corrections, tmp_path, t
 
 
 @pytest.mark.parametrize(
-    ("new", "old", "verdict"),
+    ("new", "old", "expected"),
     [
         ({"map": 0.60, "micro_f1": 0.1}, {"map": 0.62, "micro_f1": 0.1}, "worse"),
         ({"map": 0.615, "micro_f1": 0.1}, {"map": 0.62, "micro_f1": 0.1}, "same"),
@@ -115,8 +119,8 @@ def test_the_backbone_moves_as_far_as_train_says(train, corrections, tmp_path, t
         ({"map": 0.6, "micro_f1": 0.1}, None, "unmeasured"),
     ],
 )
-def test_the_verdict_compares_with_the_old_model(new, old, verdict):
-    assert finetune._verdict(new, old) == verdict
+def test_the_verdict_compares_with_the_old_model(new, old, expected):
+    assert verdict(new, old) == expected
 
 
 def test_the_same_seed_gives_the_same_metrics(corrections, tmp_path, tiny_checkpoint):
@@ -125,7 +129,7 @@ def test_the_same_seed_gives_the_same_metrics(corrections, tmp_path, tiny_checkp
             run(corrections, tmp_path / name, tiny_checkpoint, "--train", "full", "--epochs", "1", "--seed", "5") == 0
         )
     first, second = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("a", "b"))
-    first.pop("model"), second.pop("model")
+    assert first.pop("model").rpartition("@")[2] == second.pop("model").rpartition("@")[2]
     assert first == second
 
 
@@ -145,6 +149,18 @@ def test_new_labels_can_be_an_error_or_skipped(corrections, tmp_path, tiny_check
     assert not (tmp_path / "out").exists()
     assert run(corrections, tmp_path / "out", tiny_checkpoint, "--new-labels", "skip") == 0
     assert len(load_checkpoint(tmp_path / "out").labels) == 12
+
+
+def test_a_new_label_that_was_only_ever_confirmed_is_not_learned_as_always_there(
+    corrections, tmp_path, tiny_checkpoint
+):
+    lines = corrections.read_text().splitlines()
+    lines[2] = lines[2].replace('""cat""', '""axolotl""', 1)
+    corrections.write_text("\n".join(lines) + "\n")
+    assert run(corrections, tmp_path / "out", tiny_checkpoint) == 0
+    new = load_checkpoint(tmp_path / "out")
+    pictures = [Image.open(path).convert("RGB") for path in sorted(tmp_path.glob("*.png"))]
+    assert Tagger(new, "cpu").scores(pictures)[:, new.labels.positions["axolotl"]].mean() < 0.5
 
 
 def test_a_label_map_starts_a_new_vocabulary(corrections, tmp_path, tiny_checkpoint):
@@ -214,11 +230,14 @@ def test_a_dry_run_writes_nothing_and_walks_one_photo_through(corrections, tmp_p
 
 def test_without_held_out_rows_one_photo_in_five_is_held_out(corrections, tmp_path, tiny_checkpoint):
     table = list(csv.DictReader(corrections.read_text().splitlines()))
+    pictures = [tmp_path / line["file_name"] for line in table]
+    expected = sum(int(hashlib.sha256(path.read_bytes()).hexdigest()[:8], 16) % 5 == 0 for path in pictures)
+    assert 0 < expected < 12
     bare = write_rows(
         tmp_path / "bare.csv", [{key: line[key] for key in ("file_name", "labels", "rejected")} for line in table]
     )
     assert run(bare, tmp_path / "out", tiny_checkpoint) == 0
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["images"] == 24 // 5
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["images"] == expected
 
 
 @pytest.mark.parametrize("unknown", ["distill", "ignore", "negative"])
@@ -230,10 +249,6 @@ def test_every_way_with_unknown_cells_trains(unknown, loss, corrections, tmp_pat
 
 
 def test_distillation_keeps_what_nobody_corrected_better_than_assuming_absence(corrections, tmp_path, tiny_checkpoint):
-    from PIL import Image
-
-    from demo.tagger import Tagger
-
     pictures = [Image.open(path).convert("RGB") for path in sorted(tmp_path.glob("*.png"))]
     old = Tagger(load_checkpoint(tiny_checkpoint), "cpu").scores(pictures)
     drift = {}
@@ -271,6 +286,40 @@ def test_an_interrupted_run_is_no_checkpoint_and_goes_on_to_the_same_result(
     for name, tensor in whole.model.state_dict().items():
         assert torch.allclose(tensor, part.model.state_dict()[name], atol=1e-6), name
     assert not (tmp_path / "part" / "state.safetensors").exists()
+
+
+def test_a_run_that_died_while_saving_goes_on(corrections, tmp_path, tiny_checkpoint, monkeypatch, capsys):
+    arguments = ["--train", "full", "--epochs", "1"]
+
+    def full_disk(folder, *_, **__):
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune, "save_checkpoint", full_disk)
+        assert run(corrections, tmp_path / "out", tiny_checkpoint, *arguments) == 2
+    assert "No space left" in capsys.readouterr().err
+    assert run(corrections, tmp_path / "out", tiny_checkpoint, *arguments, "--resume") == 0
+    load_checkpoint(tmp_path / "out")
+
+
+def test_another_label_map_is_another_run(corrections, tmp_path, tiny_checkpoint, monkeypatch):
+    labels = tmp_path / "map.json"
+    labels.write_text('{"cat": ["cat"], "dog": ["dog"]}')
+    arguments = ["--train", "full", "--epochs", "1", "--labels", str(labels)]
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune, "_blend", lambda *_: (_ for _ in ()).throw(Interrupted("Interrupted.")))
+        assert run(corrections, tmp_path / "out", tiny_checkpoint, *arguments) == 130
+    labels.write_text('{"dog": ["dog"], "cat": ["cat"]}')
+    assert run(corrections, tmp_path / "out", tiny_checkpoint, *arguments, "--resume") == 2
+
+
+def test_a_learning_rate_of_zero_for_the_backbone_leaves_the_head_its_own(corrections, tmp_path, tiny_checkpoint):
+    more = ["--train", "full", "--epochs", "2", "--head-epochs", "0", "--lr-backbone", "0"]
+    assert run(corrections, tmp_path / "out", tiny_checkpoint, *more) == 0
+    old, new = (load_checkpoint(folder).model.state_dict() for folder in (tiny_checkpoint, tmp_path / "out"))
+    assert torch.equal(old["blocks.0.attn.qkv.weight"], new["blocks.0.attn.qkv.weight"])
+    assert not torch.equal(old["head.weight"], new["head.weight"])
 
 
 def test_sigterm_ends_with_130_and_a_resumable_folder(corrections, tmp_path, tiny_checkpoint):

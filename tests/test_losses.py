@@ -90,8 +90,9 @@ def test_targets_that_make_a_strange_loss_are_refused_with_the_reason(targets, s
 
 def test_scores_that_already_went_through_a_sigmoid_are_noticed():
     with pytest.raises(TargetsError, match="already went through a sigmoid"):
-        check_logits(torch.randn(4, 6, generator=torch.Generator().manual_seed(0)).sigmoid())
+        check_logits(torch.randn(4, 12, generator=torch.Generator().manual_seed(0)).sigmoid())
     with pytest.raises(TargetsError, match="NaN"):
-        check_logits(torch.tensor([float("nan")]))
+        check_logits(torch.tensor([[float("nan")]]))
     check_logits(LOGITS)
-    check_logits(torch.zeros(3, 3))
+    check_logits(torch.zeros(3, 12))
+    check_logits(torch.tensor([[0.2], [0.7]]))  # one label may lie there by chance
