@@ -18,10 +18,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = Settings.from_flags(arguments)
     from demo.models import Models  # loads PyTorch, which --help and a wrong flag need not wait for
     from demo.retrain import Retraining
-    from demo.ui.page import build_page, launch_options
 
-    retraining = Retraining(settings)
-    page = build_page(settings, Models(settings), retraining)
+    models, retraining = Models(settings), Retraining(settings)
+    from demo.ui.page import build_page, launch_options  # loads gradio, which a wrong model need not wait for
+
+    page = build_page(settings, models, retraining)
     try:
         _, url, _ = page.launch(
             server_name=settings.host, server_port=settings.port, prevent_thread_lock=True, **launch_options(settings)
@@ -32,9 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{error}.",
             "Stop what listens there, or use another --port or --host.",
         ) from error
-    print(f"TagLoop is at {url}", flush=True)
-    page.block_thread()
-    retraining.cancel()
+    try:
+        print(f"TagLoop is at {url}", flush=True)
+        page.block_thread()
+    except KeyboardInterrupt:  # Ctrl+C before gradio listens for it; it is how the app ends
+        page.close(verbose=False)
+    finally:
+        retraining.cancel()
     return EXIT_DONE
 
 

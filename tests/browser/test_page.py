@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import socket
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -28,6 +29,12 @@ expect.set_options(timeout=20_000)
 FAST = (sys.executable, "-m", "demo.finetune", "--workers", "0", "--head-epochs", "2", "--device", "cpu")
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 class Site:
     """A server on a folder of its own, and what a test does with its page."""
 
@@ -42,7 +49,8 @@ class Site:
         self.names = self.models.current.checkpoint.labels.names
         blocks = build_page(self.settings, self.models, self.retraining)
         options = launch_options(self.settings)
-        self.url = serve(blocks, **{key: value for key, value in options.items() if key not in ("ssr_mode", "quiet")})
+        options = {key: value for key, value in options.items() if key not in ("ssr_mode", "quiet")}
+        self.url = serve(blocks, server_port=free_port(), **options)  # gradio leaks a socket for each port it tries
         self.open()
 
     def open(self) -> None:
