@@ -39,8 +39,9 @@ class Cells:
         """From targets (N, L) of 1, 0, -1 and the old model's scores (N, L), NaN where it has none.
 
         unknown: "distill" gives unknown cells the teacher's score, "ignore" leaves them unused, "negative" makes
-        them absent. A label that has no teacher and was never rejected is softly absent under "distill": with
-        confirmations alone it would be learned as always there. teacher_share mixes the teacher into known cells.
+        them absent. Where there is no teacher, for a fresh label, "distill" has it softly absent: nobody looked for
+        it there, and from its own photos alone it would be learned as everywhere. teacher_share mixes the teacher
+        into known cells too.
         """
         known = targets >= 0
         values = np.where(known, targets, 0).astype(np.float32)
@@ -50,7 +51,7 @@ class Cells:
         elif unknown == "distill" and teacher is not None:
             soft = ~known & np.isfinite(teacher)
             values[soft], kind[soft] = teacher[soft], SOFT
-            kind[~known & np.isnan(teacher) & ~(targets == 0).any(0)] = SOFT
+            kind[~known & np.isnan(teacher)] = SOFT
         if teacher is not None and teacher_share > 0:
             mixed = known & np.isfinite(teacher)
             values[mixed] = (1 - teacher_share) * values[mixed] + teacher_share * teacher[mixed]
@@ -86,16 +87,16 @@ def require_readable(paths: Sequence[Path]) -> None:
         )
 
 
-def augmentation(data: dict, min_scale: float = 0.6) -> v2.Compose:
+def augmentation(data: dict, min_crop: float) -> v2.Compose:
     """Training pixels (3, H, W) for a timm data config: random crop and flip, a little colour, normalised.
 
-    Recipe: random resized crop of `min_scale` to 1 of the area, flip, as in fastai's and timm's fine-tuning.
+    Recipe: random resized crop of `min_crop` to 1 of the area, flip, as in fastai's and timm's fine-tuning.
     """
     size = tuple(data["input_size"][-2:])
     return v2.Compose(
         [
             v2.ToImage(),
-            v2.RandomResizedCrop(size, (min_scale, 1.0), (0.75, 1.333), v2.InterpolationMode.BICUBIC, antialias=True),
+            v2.RandomResizedCrop(size, (min_crop, 1.0), (0.75, 1.333), v2.InterpolationMode.BICUBIC, antialias=True),
             v2.RandomHorizontalFlip(),
             v2.ColorJitter(0.2, 0.2, 0.2),
             v2.ToDtype(torch.float32, scale=True),
@@ -111,13 +112,15 @@ class TrainingPhotos(Dataset):
     has, lacks one that all are known to lack, and takes the highest of its teacher scores otherwise.
     """
 
-    def __init__(self, paths: Sequence[Path], cells: Cells, data: dict, seed: int, mosaic: float = 0.0) -> None:
+    def __init__(
+        self, paths: Sequence[Path], cells: Cells, data: dict, seed: int, mosaic: float = 0.0, min_crop: float = 0.6
+    ) -> None:
         self.paths, self.cells, self.seed, self.mosaic = list(paths), cells, seed, mosaic
         self.epoch = 0
         self.order = np.arange(len(paths))
         self.height, self.width = data["input_size"][-2:]
-        self.whole = augmentation(data)
-        self.quarter = augmentation(data | {"input_size": (3, self.height // 2, self.width // 2)})
+        self.whole = augmentation(data, min_crop)
+        self.quarter = augmentation(data | {"input_size": (3, self.height // 2, self.width // 2)}, min_crop)
 
     def __len__(self) -> int:
         return len(self.order)

@@ -162,7 +162,7 @@ def fine_tune(
     train_head(linear, features, cells, recipe, progress, stop)
     model = start.model
     if recipe.epochs:
-        augmented = TrainingPhotos(training.paths, cells, start.data, recipe.seed, recipe.mosaic)
+        augmented = TrainingPhotos(training.paths, cells, start.data, recipe.seed, recipe.mosaic, recipe.min_crop)
         backbone = BackboneTraining(model, augmented, training.targets, recipe)
         if (folder / STATE_WEIGHTS).exists():
             backbone.restore(load_file(folder / STATE_WEIGHTS))
@@ -232,6 +232,7 @@ def _recipe(flags: argparse.Namespace, images: int, device: str) -> Recipe:
         lr_backbone=flags.lr_backbone,
         distill_weight=flags.distill_weight,
         mosaic=flags.mosaic,
+        min_crop=flags.min_crop,
         balance=flags.balance,
         workers=flags.workers,
         seed=flags.seed,

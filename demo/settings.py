@@ -163,6 +163,7 @@ COMMANDS: dict[str, tuple[Flag, ...]] = {
         Flag(
             "balance", "draw photos of labels rarer than this share of the photos more often", 0.0, _share, metavar="P"
         ),
+        Flag("min-crop", "smallest share of a photo that a random crop keeps", 0.6, _share, metavar="P"),
         Flag("blend", "share of the new weights in what is saved; the rest is the start's", 1.0, _share, metavar="P"),
         Flag(
             "crop-mode",

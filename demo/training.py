@@ -44,6 +44,7 @@ class Recipe:
     lr_backbone: float
     distill_weight: float
     mosaic: float
+    min_crop: float
     balance: float
     workers: int
     seed: int

@@ -90,7 +90,7 @@ class Tagging:
             return self._refused(ImageRejected(f"{path.name} cannot be read.", f"{error.strerror}."), decisions)
 
     def open_first(self, desk: Desk) -> View:
-        """What the page starts with: the first image of `--images` without a correction, or nothing."""
+        """What the page starts with: the first image of `--images`, or nothing."""
         if self.settings.images is None or not self.walk:
             return self._nothing()
         return self.open_place(0, None, desk)
