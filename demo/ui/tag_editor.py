@@ -25,6 +25,7 @@ import numpy as np
 from demo import thresholds
 
 _TYPED = re.compile(r"(?!\s)[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,200}(?<!\s)")  # a new label
+SCRIPTS = ("tag_editor_model.js", "tag_editor_add.js", "tag_editor.js")
 _revisions = itertools.count(1)  # an equal value would not be noticed in the page
 
 
@@ -97,7 +98,7 @@ class TagEditor(gr.HTML):
         super().__init__(
             html_template=_read("tag_editor.html"),
             css_template=_read("tag_editor.css"),
-            js_on_load=_read("tag_editor_model.js") + _read("tag_editor.js"),
+            js_on_load="".join(map(_read, SCRIPTS)),
             apply_default_css=False,
             **kwargs,
         )

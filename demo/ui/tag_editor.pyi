@@ -111,7 +111,7 @@ class TagEditor(gr.HTML):
         super().__init__(
             html_template=_read("tag_editor.html"),
             css_template=_read("tag_editor.css"),
-            js_on_load=_read("tag_editor_model.js") + _read("tag_editor.js"),
+            js_on_load="".join(map(_read, SCRIPTS)),
             apply_default_css=False,
             **kwargs,
         )
