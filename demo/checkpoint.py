@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -27,21 +26,25 @@ from demo import hub
 from demo.durable import put, sync_folder
 from demo.errors import CheckpointError
 from demo.labels import LabelSet
+from demo.layouts import (
+    CARD,
+    CONFIG,
+    METRICS,
+    SINGLE_LABEL,
+    TAGS,
+    WEIGHTS,
+    is_single_label,
+    labels_of,
+    part_of,
+    read_json,
+    require_plain_timm,
+)
 from demo.settings import EMBEDDED_CHECKPOINT
 
 DEFAULT_THRESHOLD = 0.5
 MAX_INPUT_PIXELS = 4096
 """Longest side of a model's input."""
-CONFIG, WEIGHTS, TAGS, METRICS, CARD = (
-    "config.json",
-    "model.safetensors",
-    "selected_tags.csv",
-    "metrics.json",
-    "README.md",
-)
-SINGLE_LABEL = "single_label_classification"
 _NO_MODEL_ARGUMENTS = {*inspect.signature(timm.create_model).parameters, "device", "dtype"} - {"kwargs"}
-_SYNSET = re.compile(r"n\d{8}")
 
 
 @dataclass
@@ -83,12 +86,12 @@ def load_checkpoint(ref: str | Path | None = None) -> Checkpoint:
     Raises CheckpointError, or HubError where the Hub is the reason.
     """
     folder, identity = locate(ref)
-    config = _json(folder / CONFIG)
-    _require_plain_timm(folder, config)
-    labels = _labels(folder, config)
+    config = read_json(folder / CONFIG)
+    require_plain_timm(folder, config)
+    labels = labels_of(folder, config)
     state = _weights(folder / WEIGHTS)
     model = _build(config, len(labels), state, folder)
-    metrics = _json(folder / METRICS) if (folder / METRICS).exists() else {}
+    metrics = read_json(folder / METRICS) if (folder / METRICS).exists() else {}
     card = (folder / CARD).read_text(encoding="utf-8", errors="replace") if (folder / CARD).exists() else ""
     return Checkpoint(
         ref=str(ref) if ref is not None else str(EMBEDDED_CHECKPOINT),
@@ -99,7 +102,7 @@ def load_checkpoint(ref: str | Path | None = None) -> Checkpoint:
         data=_data(config, model, folder),
         metrics=metrics,
         card=card,
-        single_label=_is_single_label(config, labels),
+        single_label=is_single_label(config, labels),
     )
 
 
@@ -188,82 +191,6 @@ def with_input(checkpoint: Checkpoint, size: int | None, crop_mode: str | None) 
     return replace(checkpoint, data=data, config=config)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON.", f"{error}.") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} is not a JSON object.")
-    return value
-
-
-def _require_plain_timm(folder: Path, config: dict[str, Any]) -> None:
-    """Raise CheckpointError, naming the layout, for what is not plain timm."""
-    tags = folder / TAGS
-    layout = None
-    if (folder / "preprocess.json").exists():
-        layout = "an animetimm checkpoint (preprocess.json)"
-    elif "architecture" in config and not _names(folder, config) and "tag_id" in _header(tags):
-        layout = "a WD tagger (selected_tags.csv with tag_id)"
-    elif "model_type" in config:
-        layout = "a transformers checkpoint (model_type in config.json)"
-    if layout:
-        raise CheckpointError(f"{folder} is {layout}.", "Plain timm checkpoints are loaded so far.")
-    architecture = config.get("architecture")
-    if not isinstance(architecture, str) or not timm.is_model(architecture):
-        raise CheckpointError(
-            f"{folder / CONFIG} names the architecture {architecture!r}.", f"timm {timm.__version__} has no such model."
-        )
-
-
-def _labels(folder: Path, config: dict[str, Any]) -> LabelSet:
-    """The label set of a plain timm config; categories and thresholds from `selected_tags.csv` where it is."""
-    names = _names(folder, config)
-    if not names:
-        raise CheckpointError(f"{folder / CONFIG} names no labels.", "A plain timm checkpoint has them in label_names.")
-    labels = LabelSet(names)
-    if (folder / TAGS).exists():
-        tags = LabelSet.from_csv(folder / TAGS)
-        if tags.names != labels.names:
-            why = f"They hold {len(tags)} and {len(labels)} labels."
-            for position, (one, other) in enumerate(zip(tags.names, labels.names, strict=False)):
-                if one != other:
-                    why += f" Number {position} is {one!r} in one and {other!r} in the other."
-                    break
-            raise CheckpointError(
-                f"{folder / TAGS} and config.json do not name the same labels in the same order.", why
-            )
-        return tags
-    return labels
-
-
-def _names(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
-    """Label names in logit order from a timm config: a list, or an object by index; empty where there are none."""
-    names = config.get("label_names") or _object(config, "pretrained_cfg", folder).get("label_names")
-    names = names or config.get("tags") or ()
-    if isinstance(names, dict):
-        by_index = {int(key): name for key, name in names.items() if key.isdecimal()}
-        if by_index and sorted(by_index) != list(range(len(names))):
-            raise CheckpointError(f"The label numbers in {folder / CONFIG} are not 0 to {len(names) - 1}, each once.")
-        names = [by_index[index] for index in sorted(by_index)] or list(names.values())
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str | int) for name in names):
-        raise CheckpointError(f"The label names in {folder / CONFIG} are not a list of strings.")
-    return tuple(str(name) for name in names)
-
-
-def _header(path: Path) -> str:
-    """The first line of a table, or an empty one."""
-    return path.read_text(encoding="utf-8", errors="replace").partition("\n")[0] if path.is_file() else ""
-
-
-def _object(config: dict[str, Any], key: str, folder: Path) -> dict[str, Any]:
-    value = config.get(key) or {}
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{key} in {folder / CONFIG} is not a JSON object.")
-    return value
-
-
 def _weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         state = load_file(path)
@@ -283,9 +210,9 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
 def _build(config: dict[str, Any], labels: int, state: dict[str, torch.Tensor], folder: Path) -> torch.nn.Module:
     """The timm model with exactly these weights."""
     known = {entry.name for entry in fields(PretrainedCfg)}
-    given = _object(config, "pretrained_cfg", folder)
+    given = part_of(config, "pretrained_cfg", folder)
     pretrained_cfg = {key: value for key, value in given.items() if key in known}
-    arguments = _object(config, "model_args", folder) | {"num_classes": labels}
+    arguments = part_of(config, "model_args", folder) | {"num_classes": labels}
     if forbidden := _NO_MODEL_ARGUMENTS & set(arguments):  # among them one that opens any file as a pickle
         raise CheckpointError(f"model_args in {folder / CONFIG} holds {min(forbidden)}.", "It describes no model.")
     try:
@@ -314,7 +241,7 @@ def _build(config: dict[str, Any], labels: int, state: dict[str, torch.Tensor], 
 def _data(config: dict[str, Any], model: torch.nn.Module, folder: Path) -> dict[str, Any]:
     """timm's data config, once it has made a transform that works."""
     try:
-        data = resolve_data_config({}, pretrained_cfg=_object(config, "pretrained_cfg", folder), model=model)
+        data = resolve_data_config({}, pretrained_cfg=part_of(config, "pretrained_cfg", folder), model=model)
         channels, height, width = data["input_size"]
         if channels != 3 or not all(0 < side <= MAX_INPUT_PIXELS for side in (height, width)):
             raise ValueError(f"input_size is {data['input_size']}")
@@ -325,12 +252,6 @@ def _data(config: dict[str, Any], model: torch.nn.Module, folder: Path) -> dict[
         why = f"{type(error).__name__}: {error}."
         raise CheckpointError(f"The preprocessing in {folder / CONFIG} cannot be used.", why) from error
     return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-
-
-def _is_single_label(config: dict[str, Any], labels: LabelSet) -> bool:
-    if "problem_type" in config:
-        return config["problem_type"] == SINGLE_LABEL
-    return all(_SYNSET.fullmatch(name) for name in labels.names)
 
 
 def _sha256(path: Path) -> str:

@@ -23,25 +23,15 @@ from safetensors.torch import load_file, save
 from timm.data import create_transform
 
 from demo import card, head, tables
-from demo.checkpoint import (
-    CARD,
-    CONFIG,
-    METRICS,
-    TAGS,
-    WEIGHTS,
-    Checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-    serialized,
-    with_input,
-)
+from demo.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, serialized, with_input
 from demo.comparison import with_metrics
 from demo.dataset import Cells, PlainPhotos, TrainingPhotos, loader, read_image, require_readable
 from demo.durable import make_folder, put
 from demo.errors import EXIT_DONE, BadInput, DemoError, Interrupted, TableError, command
 from demo.evaluate import Photos, photos_of, read_rows, score_paths, show
+from demo.layouts import CARD, CONFIG, METRICS, TAGS, WEIGHTS
 from demo.losses import check_finite, check_logits
-from demo.progress import PROGRESS, Progress
+from demo.progress import LOG, PROGRESS, Progress
 from demo.settings import parse_flags
 from demo.tagger import Tagger, choose_device
 from demo.training import BackboneTraining, Recipe, predict, train_head
@@ -53,7 +43,7 @@ EPOCHS = 8
 VIEWS_OF_A_SOFTMAX_TEACHER = 5
 """A softmax head names one thing at a time, so as a teacher it looks at the quarters of a photo too."""
 
-STATE, STATE_WEIGHTS, LOG = "state.json", "state.safetensors", "log.txt"
+STATE, STATE_WEIGHTS = "state.json", "state.safetensors"
 _BEGUN = {LOG, STATE, STATE_WEIGHTS, PROGRESS, ".writing"}
 _UNFINISHED = {WEIGHTS, TAGS, METRICS, CARD}
 

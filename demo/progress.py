@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from demo.durable import put
 
-PROGRESS = "progress.json"
+PROGRESS, LOG = "progress.json", "log.txt"
+"""Beside each other in a run's folder; the log is what a run in a process of its own said on stderr."""
 _SECONDS_BETWEEN_WRITES = 0.5
 
 

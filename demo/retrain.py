@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from demo.errors import EXIT_INTERRUPTED, BadInput
-from demo.progress import PROGRESS
+from demo.progress import LOG, PROGRESS
 from demo.settings import ROOT, Settings
 
 COMMAND = (sys.executable, "-m", "demo.finetune")
 SECONDS_TO_STOP = 60
-LOG, METRICS = "log.txt", "metrics.json"
+METRICS = "metrics.json"
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ def test_a_teacher_of_no_images_gives_no_rows(four: Checkpoint) -> None:
 
 
 def cells(values: np.ndarray, kind: np.ndarray | int = KNOWN) -> Cells:
-    return Cells(values.astype(np.float32), np.broadcast_to(np.uint8(kind), values.shape).copy())
+    return Cells(values.astype(np.float32), np.broadcast_to(np.uint8(kind), values.shape).copy(), values == 1)
 
 
 def mean_score(head: torch.nn.Linear, used: np.ndarray, row: int) -> float:
@@ -166,7 +166,7 @@ def test_a_calibrated_bias_brings_the_mean_score_to_the_mean_target() -> None:
     rng = np.random.default_rng(4)
     head, values = linear(3), (rng.random((40, 3)) < [0.1, 0.5, 0.9]).astype(float)
     kind = rng.choice([UNUSED, SOFT, KNOWN], (40, 3)).astype(np.uint8)
-    calibrate_bias(head, FEATURES, Cells(values.astype(np.float32), kind), range(3))
+    calibrate_bias(head, FEATURES, Cells(values.astype(np.float32), kind, values == 1), range(3))
     used = kind != UNUSED
     for row in range(3):
         wanted = (values[used[:, row], row].sum() + 0.5) / (used[:, row].sum() + 1)
