@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -117,5 +118,5 @@ def report(run: Run) -> dict[str, Any]:
         "words": VERDICTS.get(verdict, ""),
         "images": metrics.get("images", 0),
         "split": metrics.get("split", ""),
-        "folder": run.out,
+        "folder": os.path.relpath(run.out) if Path(run.out).is_relative_to(Path.cwd()) else run.out,
     }
