@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import timm
 import torch
-from conftest import NAMES, THRESHOLD, seeded_checkpoint
 from safetensors.torch import load_file, save_file
 
 from demo import checkpoint as module
 from demo.checkpoint import load_checkpoint, save_checkpoint, with_input
 from demo.errors import CheckpointError
 from demo.labels import LabelSet
+from tests.conftest import NAMES, THRESHOLD, seeded_checkpoint
 
 PIXELS = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32))
 

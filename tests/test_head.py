@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import NAMES, seeded_checkpoint
 
 from demo.checkpoint import Checkpoint
 from demo.dataset import KNOWN, SOFT, UNUSED, Cells
 from demo.errors import BadInput, CheckpointError
 from demo.head import BIAS_OF_NOTHING, added_labels, calibrate_bias, check_origins, teacher_scores, with_vocabulary
 from demo.labels import LabelSet
+from tests.conftest import NAMES, seeded_checkpoint
 
 FEATURES = torch.from_numpy(np.random.default_rng(0).normal(size=(40, 48)).astype(np.float32))
 

@@ -22,10 +22,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hub_server import HubServer, free_port, serve_hub
 
 from demo import hub
 from demo.checkpoint import save_checkpoint
+from tests.hub_server import HubServer, free_port, serve_hub
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "hf_canaryCanaryCanary"

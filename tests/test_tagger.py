@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import NAMES
 from PIL import Image
 from timm.data import create_transform
 
 from demo.checkpoint import Checkpoint, load_checkpoint
 from demo.errors import BadInput
 from demo.tagger import Tagger, choose_device, choose_precision
+from tests.conftest import NAMES
 
 SIZES = ((96, 64), (64, 96), (32, 32), (7, 300), (300, 7), (1, 1), (33, 31))
 
