@@ -121,7 +121,7 @@ class Published:
 
 @pytest.fixture(scope="session")
 def published(server: HubServer, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Published:
-    from conftest import seeded_checkpoint
+    from tests.conftest import seeded_checkpoint
 
     second = tmp_path_factory.mktemp("checkpoints") / "second"
     save_checkpoint(second, seeded_checkpoint(1))
