@@ -110,7 +110,7 @@ def main() -> None:
         page.goto(url)
         tag(page, "wine")
         shoot(page, "tag")
-        tag(page, "autumn-trees")
+        tag(page, "autumn trees")
         fix(page)
         shoot(page, "fix")
         page.get_by_role("tab", name="Corrections").click()
