@@ -278,7 +278,6 @@ class Settings:
     mcp: bool = False
     max_upload_bytes: int = 32 * 1024 * 1024
     max_queue_length: int = 64
-    chips_in_page: int = 300
 
     @classmethod
     def from_flags(
