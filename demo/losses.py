@@ -66,30 +66,47 @@ def known_cell_loss(
     *,
     kind: str = "bce",
     soft_weight: float = 0.0,
+    weight: torch.Tensor | None = None,
+    pos_weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean loss over `known` cells plus `soft_weight` times the mean soft BCE over `soft` ones.
 
     logits, targets: (B, L) floats. known, soft: (B, L) bool; a cell in neither teaches nothing. kind: "bce" or
     "asl", of the known cells. Two means, so that five decided labels among ten thousand are not drowned by the
-    rest. In fp32: ASL overflows in fp16. Raises TargetsError as `check_targets` does.
+    rest. weight, pos_weight: (L,) from 0, of a label's known cells and of the positive share of their targets;
+    with every cell known the loss is then `torch.nn.BCEWithLogitsLoss(weight, pos_weight)`.
+    In fp32: ASL overflows in fp16. Raises TargetsError as `check_targets` does.
     """
     logits = logits.float()
     check_targets(logits, targets)
     every = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    hard = asymmetric(logits, targets) if kind == "asl" else every
+    if kind == "asl":
+        hard = asymmetric(logits, targets, pos_weight=pos_weight)
+    elif pos_weight is not None:
+        hard = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=pos_weight, reduction="none")
+    else:
+        hard = every
+    if weight is not None:
+        hard = hard * weight
     loss = (hard * known).sum() / known.sum().clamp(min=1)
     if soft is not None and soft_weight > 0:
         loss = loss + soft_weight * (every * soft).sum() / soft.sum().clamp(min=1)
     return loss
 
 
-def asymmetric(logits: torch.Tensor, targets: torch.Tensor, gamma: float = 4.0, clip: float = 0.05) -> torch.Tensor:
+def asymmetric(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    gamma: float = 4.0,
+    clip: float = 0.05,
+    pos_weight: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Asymmetric loss per cell: easy negatives weigh little, negatives under `clip` nothing.
 
     Source: Ridnik et al., "Asymmetric Loss for Multi-Label Classification", ICCV 2021, with gamma+ = 0.
     """
     present = torch.sigmoid(logits)
     absent = (1 - present + clip).clamp(max=1)
-    positive = targets * F.logsigmoid(logits)
+    positive = targets * F.logsigmoid(logits) * (1 if pos_weight is None else pos_weight)
     negative = (1 - targets) * absent.clamp(min=1e-8).log() * (1 - absent).pow(gamma)
     return -(positive + negative)

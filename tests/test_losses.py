@@ -96,3 +96,28 @@ def test_scores_that_already_went_through_a_sigmoid_are_noticed():
     check_logits(LOGITS)
     check_logits(torch.zeros(3, 12))
     check_logits(torch.tensor([[0.2], [0.7]]))  # one label may lie there by chance
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_with_every_cell_known_label_weights_mean_what_they_mean_in_torch(seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits, targets = torch.randn(4, 3, generator=generator), torch.rand(4, 3, generator=generator).round()
+    weight, pos_weight = torch.rand(3, generator=generator), 5 * torch.rand(3, generator=generator)
+    theirs = torch.nn.BCEWithLogitsLoss(weight=weight, pos_weight=pos_weight)(logits, targets)
+    ours = known_cell_loss(logits, targets, torch.ones(4, 3, dtype=torch.bool), weight=weight, pos_weight=pos_weight)
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bce", "asl"])
+def test_label_weights_scale_a_labels_own_cells_and_pos_weight_its_positives_alone(kind):
+    logits, known = torch.zeros(1, 2), torch.tensor([[True, False]])
+    present, absent = torch.tensor([[1.0, 1.0]]), torch.tensor([[0.0, 1.0]])
+    triple = torch.tensor([3.0, 100.0])
+
+    def loss(targets, **weights):
+        return known_cell_loss(logits, targets, known, kind=kind, **weights).item()
+
+    assert loss(present, pos_weight=triple) == pytest.approx(3 * loss(present))
+    assert loss(absent, pos_weight=triple) == pytest.approx(loss(absent))
+    assert loss(absent, weight=triple) == pytest.approx(3 * loss(absent))
