@@ -11,12 +11,13 @@ import io
 import json
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from demo import tables
+from demo import splits, tables
 from demo.checkpoint import Checkpoint, load_checkpoint
 from demo.dataset import batched, read_image
 from demo.durable import put
@@ -25,9 +26,6 @@ from demo.metrics import Figures, report
 from demo.progress import Bar
 from demo.settings import parse_flags
 from demo.tagger import Tagger
-
-VALIDATION_SHARE = 5
-"""One photo in this many is held out where a CSV marks none: by its hash, so that none changes sides later."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,9 @@ def read_rows(csv: Path) -> list[tables.Merged]:
 
 
 def photos_of(rows: list[tables.Merged], csv: Path, names: Sequence[str], model_names: Sequence[str]) -> Photos:
-    """Targets for the L labels `names`, and who is held out: the rows marked `is_valid`, or one in five by hash.
+    """Targets for the L labels `names`, and who is held out: the rows marked `is_valid`.
 
+    Without that column a fifth of the photos is held out, stratified, and the same ones every time.
     model_names: the labels that `reviewed` = `all` speaks of where the row's model left none beside the CSV.
     """
     if note := tables.disagreements(rows, model_names, csv.parent):
@@ -72,18 +71,24 @@ def photos_of(rows: list[tables.Merged], csv: Path, names: Sequence[str], model_
     targets = tables.targets(rows, names, model_names, csv.parent)
     marked = [image.is_valid for image in rows]
     if all(side is None for side in marked):
-        held_out = np.array([int(hash_of(image.path)[:8], 16) % VALIDATION_SHARE == 0 for image in rows], bool)
+        held_out = splits.held_out(targets, hashes([image.path for image in rows]))
     else:
         held_out = np.array([bool(side) for side in marked])
     return Photos([image.path for image in rows], [image.file_name for image in rows], targets, held_out)
 
 
-def hash_of(path: Path) -> str:
-    """The sha256 of a file; raises BadInput with its name."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read.", f"{error.strerror}.") from error
+def hashes(paths: Sequence[Path]) -> list[str]:
+    """The sha256 of each file; raises BadInput with the name of one that cannot be read."""
+
+    def of(path: Path) -> str:
+        try:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise BadInput(f"{path} cannot be read.", f"{error.strerror}.") from error
+
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(of, paths))
 
 
 def score_paths(
