@@ -175,9 +175,10 @@ def fine_tune(
     scores = score_paths(Tagger(new, recipe.device), measured.paths, recipe.batch_size, "new model", stop)
     model.cpu()
     split = "valid" if measured is held_out else "train"
-    new = with_metrics(new, flags.csv, split, scores, old_scores if split == "valid" else None, measured.targets)
+    judged = old_scores if split == "valid" else None
+    new = with_metrics(new, Path(flags.csv).name, split, scores, judged, measured.targets)
     new.metrics["trained_images"] = len(training)
-    save_checkpoint(folder, replace(new, card=card.text(new, new.metrics, flags)), half=flags.half)
+    save_checkpoint(folder, replace(new, card=card.text(new, base)), half=flags.half)
     for done in (STATE, STATE_WEIGHTS):
         (folder / done).unlink(missing_ok=True)
     return new.metrics

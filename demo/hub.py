@@ -31,7 +31,7 @@ from demo.errors import HubError
 ONLY_SAFETENSORS = "Weights are read from model.safetensors only: a pickle can run code when it is opened."
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@(?!/|.*\.\.)[^@\s]+)?", re.ASCII)
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
-_OPTIONAL = ("selected_tags.csv", "metrics.json", "README.md", "preprocess.json")
+OPTIONAL = ("selected_tags.csv", "metrics.json", "README.md", "preprocess.json")
 _ANSWER_TIMEOUT_SECONDS = 6
 _FAULTS = (HTTPError, OSError, HFValidationError, UnicodeEncodeError)
 _STATUS = {
@@ -65,7 +65,7 @@ def fetch(ref: str) -> tuple[Path, str]:
         folder = Path(_download(repo, _CONFIG, revision or constants.DEFAULT_REVISION)).parent
     except _FAULTS as error:
         raise _explain(error, _CONFIG, ref) from error
-    for name in (*_OPTIONAL, _WEIGHTS):
+    for name in (*OPTIONAL, _WEIGHTS):
         try:
             if try_to_load_from_cache(repo, name, revision=folder.name) is None:  # not cached, not known to be absent
                 with suppress(RemoteEntryNotFoundError):  # the download says so too, and the cache remembers it
@@ -131,15 +131,15 @@ def _explain(error: Exception, name: str, ref: str, has_config: bool = False) ->
         return HubError(f"{ref} is not in the local cache.", why, "Unset it, or name a folder or a cached model.")
     if has_config:
         next_step = "Check the connection and the disk, then try again: what has arrived is kept."
-        return HubError(f"{name} of {ref} did not arrive.", f"{_reason(error)}.", next_step)
+        return HubError(f"{name} of {ref} did not arrive.", f"{reason(error)}.", next_step)
     return HubError(
         f"{ref} is not in the local cache and {constants.ENDPOINT} cannot be asked for it.",
-        f"{_reason(error)}.",
+        f"{reason(error)}.",
         "Check the connection, or name a folder or a cached model.",
     )
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """The error in words, unless these could hold the token."""
     if isinstance(error, UnicodeEncodeError) or "illegal header" in str(error).lower():
         return "HF_TOKEN holds a character that no token has"

@@ -187,6 +187,10 @@ COMMANDS: dict[str, tuple[Flag, ...]] = {
         BATCH_SIZE,
         DEVICE,
     ),
+    "publish": (
+        Flag("private", "only you, and whom you let, may read the repo that is made", False, bool),
+        Flag("yes", "publish without asking, unless the verdict is worse", False, bool),
+    ),
 }
 
 
@@ -203,11 +207,11 @@ def parse_flags(
     environment: Mapping[str, str] | None = None,
     *,
     description: str = "",
-    positional: tuple[str, str] | None = None,
+    positionals: Sequence[tuple[str, str]] = (),
 ) -> argparse.Namespace:
     """Read one command's flags from `arguments` (default `sys.argv[1:]`) and `TAGLOOP_` variables.
 
-    positional: name and help of arguments that take one or more values (`demo.tag`'s paths).
+    positionals: name and help of each argument without dashes; one whose name ends in … takes one or more values.
     Raises BadInput for an unknown flag or variable and for a value that does not convert.
     """
     environment = os.environ if environment is None else environment
@@ -220,8 +224,9 @@ def parse_flags(
             )
     program = "python app.py" if command == "app" else f"python -m demo.{command}"
     parser = _Parser(prog=program, description=description, allow_abbrev=False)
-    if positional:
-        parser.add_argument(positional[0].lower(), metavar=positional[0], nargs="+", help=positional[1])
+    for name, meaning in positionals:
+        shown = name.rstrip("…")
+        parser.add_argument(shown.lower(), metavar=shown, nargs="+" if name.endswith("…") else None, help=meaning)
     flags = COMMANDS[command]
     for flag in flags:
         text = f"{flag.help} [{flag.variable}]"

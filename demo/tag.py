@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "tag",
         arguments,
         description="Tag images and folders of images into a CSV.",
-        positional=("PATH", "images, and folders that are searched for images"),
+        positionals=(("PATH…", "images, and folders that are searched for images"),),
     )
     paths = images.find_images(flags.path)
     if not paths:

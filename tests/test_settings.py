@@ -72,7 +72,7 @@ def test_the_app_takes_gradios_own_variables_and_its_flags_win():
         Settings.from_flags(["--images", "/nowhere"], {})
 
 
-@pytest.mark.parametrize("command", ["demo.finetune", "demo.evaluate", "demo.tag"])
+@pytest.mark.parametrize("command", ["demo.finetune", "demo.evaluate", "demo.tag", "demo.publish"])
 def test_help_names_every_flag_and_its_variable(command):
     done = subprocess.run(
         [sys.executable, "-m", command, "--help"], capture_output=True, text=True, cwd=Path(__file__).parents[1]
