@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from timm.data import create_transform, resolve_data_config
+from timm.data import resolve_data_config
 from timm.models import PretrainedCfg
 
 from demo import hub
@@ -39,6 +39,7 @@ from demo.layouts import (
     read_json,
     require_plain_timm,
 )
+from demo.preprocessing import Preprocess
 from demo.settings import EMBEDDED_CHECKPOINT
 
 DEFAULT_THRESHOLD = 0.5
@@ -52,9 +53,9 @@ class Checkpoint:
     """A model in eval mode on the CPU in fp32, and all that belongs to it.
 
     ref: what was asked for. identity: what is written to corrections, `owner/name@<commit>` or
-    `local:NAME@<first 12 of the weights' sha256>`. config: the `config.json`. data: timm's data config
-    (input_size, interpolation, mean, std, crop_pct, crop_mode). metrics: `metrics.json`, or empty.
-    single_label: the head was trained with a softmax; its scores are not independent.
+    `local:NAME@<first 12 of the weights' sha256>`. config: the `config.json`. preprocess: decoded image →
+    pixels. metrics: `metrics.json`, or empty. single_label: the head was trained with a softmax; its scores are not
+    independent.
     """
 
     ref: str
@@ -62,10 +63,15 @@ class Checkpoint:
     model: torch.nn.Module
     labels: LabelSet
     config: dict[str, Any]
-    data: dict[str, Any]
+    preprocess: Preprocess
     metrics: dict[str, Any] = field(default_factory=dict)
     card: str = ""
     single_label: bool = False
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """timm's data config: input_size, interpolation, mean, std, crop_pct, crop_mode."""
+        return self.preprocess.data
 
     @property
     def threshold(self) -> float:
@@ -99,7 +105,7 @@ def load_checkpoint(ref: str | Path | None = None) -> Checkpoint:
         model=model.eval(),
         labels=labels,
         config=config,
-        data=_data(config, model, folder),
+        preprocess=_preprocess(config, model, folder),
         metrics=metrics,
         card=card,
         single_label=is_single_label(config, labels),
@@ -188,7 +194,7 @@ def with_input(checkpoint: Checkpoint, size: int | None, crop_mode: str | None) 
             raise CheckpointError(f"{config['architecture']} cannot take {size} px.", f"{error}.") from error
         data["input_size"] = (data["input_size"][0], size, size)
         config["model_args"] = {**config.get("model_args", {}), "img_size": size}
-    return replace(checkpoint, data=data, config=config)
+    return replace(checkpoint, preprocess=replace(checkpoint.preprocess, data=data), config=config)
 
 
 def _weights(path: Path) -> dict[str, torch.Tensor]:
@@ -238,20 +244,21 @@ def _build(config: dict[str, Any], labels: int, state: dict[str, torch.Tensor], 
     return model
 
 
-def _data(config: dict[str, Any], model: torch.nn.Module, folder: Path) -> dict[str, Any]:
-    """timm's data config, once it has made a transform that works."""
+def _preprocess(config: dict[str, Any], model: torch.nn.Module, folder: Path) -> Preprocess:
+    """The preprocessing, once it has made pixels."""
     try:
         data = resolve_data_config({}, pretrained_cfg=part_of(config, "pretrained_cfg", folder), model=model)
         channels, height, width = data["input_size"]
         if channels != 3 or not all(0 < side <= MAX_INPUT_PIXELS for side in (height, width)):
             raise ValueError(f"input_size is {data['input_size']}")
-        pixels = create_transform(**data, is_training=False)(Image.new("RGB", (8, 8)))
-        if not torch.isfinite(pixels).all():
+        data = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+        preprocess = Preprocess(data)
+        if not torch.isfinite(preprocess(Image.new("RGB", (8, 8)))).all():
             raise ValueError(f"std is {data['std']}")
     except Exception as error:
         why = f"{type(error).__name__}: {error}."
         raise CheckpointError(f"The preprocessing in {folder / CONFIG} cannot be used.", why) from error
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    return preprocess
 
 
 def _sha256(path: Path) -> str:

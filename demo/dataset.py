@@ -20,6 +20,7 @@ from torchvision.transforms import v2
 
 from demo import images
 from demo.errors import BadInput, ImageRejected
+from demo.preprocessing import Preprocess
 
 UNUSED, SOFT, KNOWN = 0, 1, 2
 
@@ -57,9 +58,13 @@ class Cells:
             values[mixed] = (1 - teacher_share) * values[mixed] + teacher_share * teacher[mixed]
         return cls(values, kind, targets == 1)
 
+    def where(self, rows: np.ndarray) -> Cells:
+        """The rows that a bool array (N,) picks."""
+        return Cells(self.values[rows], self.kind[rows], self.present[rows])
+
 
 def read_image(path: Path) -> Image.Image:
-    """One RGB image; raises BadInput with the file's name."""
+    """One decoded image, RGB or RGBA; raises BadInput with the file's name."""
     try:
         return images.decode(path.read_bytes())
     except (ImageRejected, OSError) as error:
@@ -113,9 +118,16 @@ class TrainingPhotos(Dataset):
     """
 
     def __init__(
-        self, paths: Sequence[Path], cells: Cells, data: dict, seed: int, mosaic: float = 0.0, min_crop: float = 0.6
+        self,
+        paths: Sequence[Path],
+        cells: Cells,
+        preprocess: Preprocess,
+        seed: int,
+        mosaic: float = 0.0,
+        min_crop: float = 0.6,
     ) -> None:
         self.paths, self.cells, self.seed, self.mosaic = list(paths), cells, seed, mosaic
+        self.preprocess, data = preprocess, preprocess.data
         self.epoch = 0
         self.order = np.arange(len(paths))
         self.height, self.width = data["input_size"][-2:]
@@ -133,12 +145,15 @@ class TrainingPhotos(Dataset):
         # torchvision draws from torch's global generator
         torch.manual_seed(int(rng.integers(2**62)))
         if not grid:
-            return self.whole(read_image(self.paths[row])), *self._cells([row])
+            return self.whole(self._photo(row)), *self._cells([row])
         rows = [row, *rng.choice(self.order, 3)]
-        tiles = [self.quarter(read_image(self.paths[tile])) for tile in rows]
+        tiles = [self.quarter(self._photo(tile)) for tile in rows]
         pixels = torch.cat([torch.cat(tiles[:2], 2), torch.cat(tiles[2:], 2)], 1)
         pixels = torch.nn.functional.pad(pixels, (0, self.width % 2, 0, self.height % 2), mode="replicate")
         return pixels, *self._cells(rows)
+
+    def _photo(self, row: int) -> Image.Image:
+        return self.preprocess.rgb(read_image(self.paths[row]))
 
     def _cells(self, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         values, kind = self.cells.values[rows], self.cells.kind[rows]
@@ -153,8 +168,8 @@ class TrainingPhotos(Dataset):
 class PlainPhotos(Dataset):
     """Photos through the checkpoint's own preprocessing: pixels (3, H, W)."""
 
-    def __init__(self, paths: Sequence[Path], transform: object, count: int = 1) -> None:
-        self.paths, self.transform, self.count = list(paths), transform, count
+    def __init__(self, paths: Sequence[Path], preprocess: Preprocess, count: int = 1) -> None:
+        self.paths, self.preprocess, self.count = list(paths), preprocess, count
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -162,7 +177,7 @@ class PlainPhotos(Dataset):
     def __getitem__(self, item: int) -> torch.Tensor:
         """Pixels (V, 3, H, W): the whole photo, and with five views its overlapping quarters."""
         image = read_image(self.paths[item])
-        return torch.stack([self.transform(view) for view in views(image)[: self.count]])
+        return torch.stack([self.preprocess(view) for view in views(image)[: self.count]])
 
 
 def views(image: Image.Image) -> list[Image.Image]:

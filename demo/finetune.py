@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
-from timm.data import create_transform
 
 from demo import card, head, tables
 from demo.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, serialized, with_input
@@ -130,7 +129,7 @@ def fine_tune(
     training, held_out = photos.where(~photos.is_valid), photos.where(photos.is_valid)
     views = VIEWS_OF_A_SOFTMAX_TEACHER if base.single_label else 1
     progress.phase("features", len(training))
-    plain = PlainPhotos(training.paths, create_transform(**base.data, is_training=False), views)
+    plain = PlainPhotos(training.paths, base.preprocess, views)
     pixels = loader(plain, recipe.batch_size, recipe.workers)
     features, logits = predict(base.model, pixels, recipe.device, progress.step, stop)
     base.model.cpu()
@@ -152,7 +151,7 @@ def fine_tune(
     train_head(linear, features, cells, recipe, progress, stop)
     model = start.model
     if recipe.epochs:
-        augmented = TrainingPhotos(training.paths, cells, start.data, recipe.seed, recipe.mosaic, recipe.min_crop)
+        augmented = TrainingPhotos(training.paths, cells, start.preprocess, recipe.seed, recipe.mosaic, recipe.min_crop)
         backbone = BackboneTraining(model, augmented, training.targets, recipe)
         if (folder / STATE_WEIGHTS).exists():
             backbone.restore(load_file(folder / STATE_WEIGHTS))
@@ -276,7 +275,7 @@ def _check(photos: Photos, base: Checkpoint) -> int:
     counts = ((targets == value).sum() for value in (1, 0, -1))
     print("cells: {} present, {} absent, {} unknown".format(*counts))
     image = read_image(photos.paths[0])
-    pixels = create_transform(**base.data, is_training=False)(image)
+    pixels = base.preprocess(image)
     print(f"{photos.file_names[0]}: {image.width}×{image.height} {image.mode}")
     print(f"pixels {tuple(pixels.shape)} {pixels.dtype}, {pixels.min():.2f} to {pixels.max():.2f}")
     print(f"targets {targets[0].shape} {targets.dtype}, {int((targets[0] >= 0).sum())} known")

@@ -1,4 +1,4 @@
-"""The only place that decodes images: bytes in, one upright RGB image out, or ImageRejected.
+"""The only place that decodes images: bytes in, one upright image out, or ImageRejected.
 
 Promises: the kind is read from the content, never from a name; at most 25 megapixels are decoded (a larger
 JPEG arrives at a half, a quarter or an eighth of its size); Pillow is not shown the EXIF of a JPEG or AVIF, since
@@ -66,11 +66,20 @@ TURNS = {
 
 
 def decode(data: bytes, max_bytes: int = MAX_BYTES) -> Image.Image:
-    """The picture in `data`: mode RGB, turned as its EXIF says, transparency on white, at most 25 megapixels.
+    """The picture in `data`: mode RGB, or RGBA where it has transparency, turned as its EXIF says, at most 25 MP.
 
     16-bit grey is scaled to 8 bits, not clipped. Raises ImageRejected.
     """
     return _decode(data, max_bytes)
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """A decoded image in mode RGB, what is transparent painted onto white."""
+    if image.mode != "RGBA":
+        return image.convert("RGB")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image.getchannel("A"))
+    return white
 
 
 def extension(data: bytes) -> str:
@@ -79,9 +88,8 @@ def extension(data: bytes) -> str:
 
 
 def thumbnail(picture: bytes | Image.Image, side: int) -> bytes:
-    """A JPEG of at most `side` × `side` pixels, for tables. Raises ImageRejected."""
-    image = picture.convert("RGB") if isinstance(picture, Image.Image) else _decode(picture, MAX_BYTES, 2 * side)
-    image = image.copy() if image is picture else image
+    """A JPEG of at most `side` × `side` pixels, for tables, transparency on white. Raises ImageRejected."""
+    image = on_white(picture if isinstance(picture, Image.Image) else _decode(picture, MAX_BYTES, 2 * side))
     image.thumbnail((side, side), reducing_gap=3.0)
     target = io.BytesIO()
     image.save(target, "JPEG", quality=85)
@@ -122,7 +130,7 @@ def _decode(data: bytes, max_bytes: int, enough: int | None = None) -> Image.Ima
             image.load()
             exif = headers.jpeg_exif(data) if kind == "JPEG" else image.info.get("exif", b"")
             turn = None if kind == "TIFF" else TURNS.get(headers.orientation(exif))  # Pillow turns a TIFF itself
-            return _to_rgb(image if turn is None else image.transpose(turn))
+            return _to_8_bit_colour(image if turn is None else image.transpose(turn))
     except ImageRejected:
         raise
     except MemoryError:
@@ -158,16 +166,13 @@ def _open(kind: str, data: bytes, enough: int | None) -> ImageFile.ImageFile:
     return image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode that Pillow decodes to RGB, transparency on white."""
+def _to_8_bit_colour(image: Image.Image) -> Image.Image:
+    """Any mode that Pillow decodes, in mode RGB, or RGBA where it has transparency."""
     if image.mode.startswith("I") or image.mode == "F":
         image = _to_8_bits(image)
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGB", image.size, "white")
-        white.paste(image, mask=image.getchannel("A"))
-        return white
-    return image.convert("RGB") if image.mode != "RGB" else image.copy()
+        return image.convert("RGBA")
+    return image.convert("RGB")
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:

@@ -14,6 +14,9 @@ from pathlib import Path
 
 from demo.errors import CheckpointError
 
+EXCLUSIVE = frozenset({"rating"})
+"""Names of categories whose labels exclude each other, in every family of taggers that has one."""
+
 
 @dataclass(frozen=True)
 class LabelSet:
@@ -22,6 +25,7 @@ class LabelSet:
     names: L distinct, non-empty strings.
     categories: one per name, or empty where the checkpoint has none.
     thresholds: one per name in [0, 1], or None for a label without one; empty where none were tuned.
+    exclusive: the categories whose labels exclude each other (a rating), so that only the best one counts.
     Raises CheckpointError for duplicates, empty names or lists of unequal length.
     """
 
@@ -45,6 +49,10 @@ class LabelSet:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def exclusive(self) -> frozenset[str]:
+        return EXCLUSIVE & set(self.categories)
 
     @cached_property
     def positions(self) -> dict[str, int]:

@@ -120,7 +120,7 @@ def scored(
 
     pool = ThreadPoolExecutor(workers)
     try:
-        for path, future in _ahead(pool, lambda path: tagger.transform(read(path)), paths, 2 * batch_size):
+        for path, future in _ahead(pool, lambda path: tagger.checkpoint.preprocess(read(path)), paths, 2 * batch_size):
             try:
                 pixels.append(future.result())
                 files.append(path)

@@ -1,6 +1,6 @@
 """Images to scores: device, precision, batching. One `Tagger` serves many threads.
 
-Takes decoded RGB images (see `demo.images`) and gives probabilities; which labels are active is decided
+Takes decoded images (see `demo.images`) and gives probabilities; which labels are active is decided
 elsewhere (`demo.thresholds`, the page).
 """
 
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
-from timm.data import create_transform
 
 from demo.checkpoint import Checkpoint
 from demo.errors import BadInput
@@ -61,23 +60,23 @@ class Tagger:
         self.checkpoint = checkpoint
         self.device = choose_device(device)
         self.precision, self._dtype = choose_precision(self.device)
-        self.transform = create_transform(**checkpoint.data, is_training=False)
         self._model = checkpoint.model.to(self.device).eval()
         if self.device == "cuda":
             self._model = self._model.to(memory_format=torch.channels_last)
         self._lock = threading.Lock()
 
     def scores(self, images: Sequence[Image.Image], batch_size: int = 32) -> np.ndarray:
-        """Probabilities (N, L), float32 in [0, 1], of N RGB images of any size."""
+        """Probabilities (N, L), float32 in [0, 1], of N decoded images of any size."""
+        preprocess = self.checkpoint.preprocess
         parts = [
-            self.forward(torch.stack([self.transform(image) for image in images[start : start + batch_size]]))
+            self.forward(torch.stack([preprocess(image) for image in images[start : start + batch_size]]))
             for start in range(0, len(images), batch_size)
         ]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.checkpoint.labels)), np.float32)
 
     def tag(self, image: Image.Image) -> Tagged:
         """Scores of one image; the time is the model's alone, without decoding and resizing."""
-        pixels = self.transform(image).unsqueeze(0)
+        pixels = self.checkpoint.preprocess(image).unsqueeze(0)
         started = time.perf_counter()
         scores = self.forward(pixels)[0]
         return Tagged(scores, (time.perf_counter() - started) * 1000)

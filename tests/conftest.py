@@ -23,6 +23,7 @@ with warnings.catch_warnings():  # what importing other people's code warns abou
 
 from demo.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from demo.labels import LabelSet
+from demo.preprocessing import Preprocess
 
 NAMES = ("cat", "dog", "bird", "tree", "sky", "water", "person", "car", "food", "flower", "building", "snow")
 THRESHOLD = 0.4
@@ -43,7 +44,7 @@ def seeded_checkpoint(seed: int = 0, names: tuple[str, ...] = NAMES) -> Checkpoi
         model=model,
         labels=LabelSet(names),
         config={"architecture": "vit_tiny_patch16_224", "model_args": arguments},
-        data=resolve_data_config({"input_size": (3, 32, 32)}, model=model),
+        preprocess=Preprocess(resolve_data_config({"input_size": (3, 32, 32)}, model=model)),
         metrics={"threshold": THRESHOLD, "curve": {name: values.tolist() for name, values in curve.items()}},
         card="# tiny\n",
     )

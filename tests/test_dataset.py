@@ -9,6 +9,7 @@ from PIL import Image
 
 from demo.dataset import KNOWN, SOFT, UNUSED, Cells, TrainingPhotos, read_image, repeats, require_readable, views
 from demo.errors import BadInput
+from demo.preprocessing import Preprocess
 
 DATA = {"input_size": (3, 33, 48), "mean": (0.5,) * 3, "std": (0.5,) * 3}
 TARGETS = np.array([[1, 0, -1, -1]], np.float32)
@@ -44,7 +45,7 @@ def photos(tmp_path, make_image):
 
 def grid(photos, targets, teacher=None, **more):
     cells = Cells.build(np.asarray(targets, np.float32), "distill", teacher, **more)
-    return TrainingPhotos(photos, cells, DATA, seed=0, mosaic=1.0)
+    return TrainingPhotos(photos, cells, Preprocess(DATA), seed=0, mosaic=1.0)
 
 
 def test_a_grid_has_what_one_of_its_photos_has_and_lacks_only_what_all_lack(photos):
@@ -72,7 +73,7 @@ def test_a_grid_never_turns_a_known_absence_into_a_presence(photos):
 
 def test_an_item_depends_on_the_seed_the_epoch_and_its_number_alone(photos):
     cells = Cells.build(np.zeros((4, 1), np.float32), "ignore")
-    items = TrainingPhotos(photos, cells, DATA, seed=3, mosaic=0.5)
+    items = TrainingPhotos(photos, cells, Preprocess(DATA), seed=3, mosaic=0.5)
     first = items[2][0]
     torch.manual_seed(99)
     assert torch.equal(items[2][0], first)

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from demo import image_headers, images
 from demo.errors import BadInput, ImageRejected
-from demo.images import decode, extension, find_images, thumbnail
+from demo.images import decode, extension, find_images, on_white, thumbnail
 
 KINDS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "AVIF": "avif"}
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -152,30 +152,41 @@ def test_cmyk_keeps_its_colours() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "AVIF"])
-def test_transparency_lies_on_white(kind: str) -> None:
+def test_transparency_is_kept_and_can_lie_on_white(kind: str) -> None:
     source = Image.new("RGBA", (16, 16), (255, 0, 0, 0))
     source.paste((255, 0, 0, 255), (8, 0, 16, 16))
-    image = decode(saved(source, kind, **({"lossless": True} if kind == "WEBP" else {})))
-    assert min(image.getpixel((2, 8))) > 250
-    assert image.getpixel((13, 8))[1] < 40
+    exact = {"WEBP": {"lossless": True, "exact": True}}.get(kind, {})
+    image = decode(saved(source, kind, **exact))
+    assert image.mode == "RGBA"
+    assert max(image.convert("RGB").getpixel((2, 8))[1:]) < 40
+    assert min(on_white(image).getpixel((2, 8))) > 250
+    assert on_white(image).getpixel((13, 8))[1] < 40
 
 
 def test_half_transparent_grey_is_mixed_with_white() -> None:
-    assert decode(saved(Image.new("LA", (4, 4), (0, 128)), "PNG")).getpixel((1, 1)) == (127, 127, 127)
+    image = decode(saved(Image.new("LA", (4, 4), (0, 128)), "PNG"))
+    assert image.getpixel((1, 1)) == (0, 0, 0, 128)
+    assert on_white(image).getpixel((1, 1)) == (127, 127, 127)
 
 
-def test_a_transparent_palette_entry_lies_on_white() -> None:
+def test_a_transparent_palette_entry_keeps_its_colour() -> None:
     source = Image.new("P", (4, 4), 0)
     source.putpalette([10, 20, 30, 255, 0, 0])
     source.putpixel((1, 1), 1)
     for kind in ("PNG", "GIF"):
         image = decode(saved(source, kind, transparency=0))
-        assert (image.getpixel((0, 0)), image.getpixel((1, 1))) == (WHITE, RED)
+        assert (image.getpixel((0, 0)), image.getpixel((1, 1))) == ((10, 20, 30, 0), (255, 0, 0, 255))
+        assert (on_white(image).getpixel((0, 0)), on_white(image).getpixel((1, 1))) == (WHITE, RED)
 
 
-def test_a_transparent_colour_of_an_rgb_png_lies_on_white() -> None:
+def test_a_transparent_colour_of_an_rgb_png_is_transparent() -> None:
     image = decode(saved(Image.new("RGB", (4, 4), (1, 2, 3)), "PNG", transparency=(1, 2, 3)))
-    assert image.getpixel((0, 0)) == WHITE
+    assert image.getpixel((0, 0)) == (1, 2, 3, 0)
+
+
+def test_a_thumbnail_lies_on_white() -> None:
+    small = thumbnail(saved(Image.new("RGBA", (64, 64), (255, 0, 0, 0)), "PNG"), 16)
+    assert min(Image.open(io.BytesIO(small)).getpixel((8, 8))) > 250
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])

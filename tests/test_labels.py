@@ -25,6 +25,12 @@ def test_positions_are_logit_order() -> None:
     assert len(labels) == 2
 
 
+def test_ratings_exclude_each_other() -> None:
+    assert LabelSet(("safe", "hat"), ("rating", "general")).exclusive == {"rating"}
+    assert LabelSet(("safe", "hat"), ("", "general")).exclusive == frozenset()
+    assert LabelSet(("safe", "hat")).exclusive == frozenset()
+
+
 @given(st.lists(st.tuples(NAMES, NAMES, st.none() | st.integers(0, 10_000)), min_size=1, unique_by=lambda row: row[0]))
 def test_any_label_set_comes_back_from_its_csv(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, int | None]]

@@ -148,7 +148,7 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_ten_thousand_mutations_are_decoded_or_rejected_fast_and_in_little_memory(seeds: list[Path], seed: int) -> None:
     result = child(MUTATE, "ours", seed, MUTATIONS, *seeds)
-    assert set(result["outcomes"]) == {"RGB", "rejected"}, result
+    assert {"RGB", "rejected"} <= set(result["outcomes"]) <= {"RGB", "RGBA", "rejected"}, result
     assert result["slowest_s"] < 1, result
     assert result["memory_mb"] < 100, result
 
