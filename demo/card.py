@@ -60,6 +60,7 @@ With TagLoop: `python app.py --model {REPO}`.
 ## Figures
 On {metrics["images"]} {metrics["split"]} images, {metrics["known_cells"]} known cells, at the recommended threshold
 {metrics["threshold"]:.2f}. Verdict beside the model it started from: **{metrics["verdict"]}**.
+{metrics.get("summary", "")}
 
 {figures(metrics)}
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,9 +34,12 @@ from demo.evaluate import show
 from demo.layouts import CARD, CONFIG, METRICS, TAGS, WEIGHTS
 from demo.settings import parse_flags
 
+_PUBLISHED_METRICS = (
+    *("model", "csv", "split", "images", "known_cells", "trained_images", "threshold", "curve", "verdict", "summary"),
+    *("metrics", "old_model", "predict_nothing", "labels", "comparison"),
+)
 _ANSWER_TIMEOUT_SECONDS = 10
 _FAULTS = (HTTPError, OSError, ValueError, RuntimeError)  # the last two: a card or an upload that the Hub refuses
-_AGAIN = "Run it again later: what has arrived is not sent twice."
 _STATUS = {
     401: ("it does not know the token", "Set HF_TOKEN to a token that may write to {owner}."),
     403: ("the token may not write there", "Set HF_TOKEN to a token that may write to {owner}."),
@@ -57,10 +60,9 @@ class Target:
     head: str | None = None
     files: tuple[str, ...] = ()
 
-    @property
-    def stale(self) -> list[str]:
-        """Files that would be read as part of a checkpoint."""
-        return [name for name in self.files if name in hub.OPTIONAL]
+    def stale(self, pushed: Collection[str]) -> list[str]:
+        """What an older push left here that would be read as part of this one, which lacks it."""
+        return [name for name in self.files if name in hub.OPTIONAL and name not in pushed]
 
 
 @command
@@ -77,10 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise BadInput("There is no token.", why, "Set HF_TOKEN to one that may write, or log in with `hf auth login`.")
     checkpoint, files = contents(Path(flags.folder), flags.repo)
     target = find(flags.repo, flags.private)
-    stale = [name for name in target.stale if name not in files]
-    print(plan(checkpoint, files, target, stale), file=sys.stderr)
+    print(plan(checkpoint, files, target), file=sys.stderr)
     require_consent(flags.yes, checkpoint.metrics.get("verdict"))
-    print(push(checkpoint, files, target, stale))
+    print(push(checkpoint, files, target))
     return EXIT_DONE
 
 
@@ -91,14 +92,14 @@ def require_repo_name(repo: str) -> None:
             raise HFValidationError("There is no owner in it")
         validate_repo_id(repo)
     except HFValidationError as error:
-        raise BadInput(f"{repo!r} is no repo name.", f"{error}.".replace("..", "."), "Write owner/name.") from None
+        raise BadInput(f"{repo!r} is no repo name.", f"{str(error).rstrip('.')}.", "Write owner/name.") from None
 
 
 def contents(folder: Path, repo: str) -> tuple[Checkpoint, dict[str, Path | bytes]]:
     """A folder's checkpoint, and what is pushed of it, by name: a path, or the bytes where these are not the file's.
 
-    The card names the repo, and the metrics name their CSV without the folders above it. Raises BadInput where it is
-    no whole checkpoint with a card.
+    The card names the repo. Of the metrics only figures go: no file names of photos, no folders of the CSV. Raises
+    BadInput where it is no whole checkpoint with a card.
     """
     if not folder.is_dir():
         raise BadInput(f"{folder} is not a folder.", next_step="Name the --out folder of a fine-tune.")
@@ -112,8 +113,9 @@ def contents(folder: Path, repo: str) -> tuple[Checkpoint, dict[str, Path | byte
         name: folder / name for name in (CONFIG, WEIGHTS, TAGS, METRICS, CARD) if (folder / name).exists()
     }
     files[CARD] = checkpoint.card.replace(card.REPO, repo).encode()
-    if "csv" in checkpoint.metrics:
-        told = checkpoint.metrics | {"csv": Path(str(checkpoint.metrics["csv"])).name}
+    if METRICS in files:
+        told = {key: checkpoint.metrics[key] for key in _PUBLISHED_METRICS if key in checkpoint.metrics}
+        told |= {"csv": Path(told["csv"]).name} if isinstance(told.get("csv"), str) else {}
         files[METRICS] = (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode()
     return checkpoint, files
 
@@ -134,8 +136,9 @@ def find(repo: str, private: bool) -> Target:
     return Target(repo, bool(info.private), info.sha, tuple(file.rfilename for file in info.siblings or ()))
 
 
-def plan(checkpoint: Checkpoint, files: dict[str, Path | bytes], target: Target, stale: list[str]) -> str:
+def plan(checkpoint: Checkpoint, files: dict[str, Path | bytes], target: Target) -> str:
     """What a person is shown before they are asked."""
+    stale = target.stale(files)
     visibility = "private" if target.private else "public: everybody can read it"
     state = "new" if target.head is None else f"there already, at {target.head[:8]}"
     lines = [f"{checkpoint.ref} → {HfApi().endpoint}/{target.name} ({state}; {visibility})", ""]
@@ -146,10 +149,11 @@ def plan(checkpoint: Checkpoint, files: dict[str, Path | bytes], target: Target,
     licence = card.front_matter(checkpoint.card).get("license") or "none stated; it is yours to add to the card"
     metrics = checkpoint.metrics
     lines += ["", f"licence: {licence}", f"verdict: {metrics.get('verdict', 'unmeasured')}"]
+    lines[-1] += f". {metrics['summary']}" if metrics.get("summary") else ""
     if metrics.get("metrics"):
-        titles = {"this model": "metrics", "its start": "old_model", "predict nothing": "predict_nothing"}
-        lines[-1] += f", on {metrics['images']} {metrics['split']} images at the threshold {metrics['threshold']:.2f}"
-        lines += [show({title: metrics[key] for title, key in titles.items() if key in metrics})]
+        rows = {"this model": "metrics", "its start": "old_model", "predict nothing": "predict_nothing"}
+        lines += [f"on {metrics.get('images')} {metrics.get('split')} images, at {checkpoint.threshold:.2f}:"]
+        lines += [show({title: metrics[key] for title, key in rows.items() if key in metrics})]
     return "\n".join([*lines, ""])
 
 
@@ -170,11 +174,11 @@ def require_consent(yes: bool, verdict: str | None) -> None:
         raise Interrupted("Nothing was published.")
 
 
-def push(checkpoint: Checkpoint, files: dict[str, Path | bytes], target: Target, stale: list[str]) -> str:
+def push(checkpoint: Checkpoint, files: dict[str, Path | bytes], target: Target) -> str:
     """Make the repo where there is none, and the commit; its REF. Raises HubError."""
     api, made = HfApi(token=True), False
     operations = [CommitOperationAdd(name, content) for name, content in files.items()]
-    operations += [CommitOperationDelete(name) for name in stale]
+    operations += [CommitOperationDelete(name) for name in target.stale(files)]
     message = f"Publish {checkpoint.identity.removeprefix('local:')}"
     try:
         if target.head is None:
@@ -192,19 +196,33 @@ def _explain(error: Exception, repo: str, made: bool = False) -> HubError:
     """What happened, why and what next; never the address of an upload, which is signed."""
     while isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # why an upload failed, rather than that it did
-    what = f"{repo} was not published."
-    if made:
-        what += " The repo exists now, and is empty."
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if "/commit/" in _address(error) and (status is None or status >= 500):
+        what = f"It is not known whether {repo} was published."
+        again = "Run it again: it tells, and adds nothing twice."
+    else:
+        what = f"{repo} was not published." + (" The repo exists now, and is empty." if made else "")
+        again = "Run it again later: what has arrived is not sent twice."
     if isinstance(error, HfHubHTTPError):
-        status, said = error.response.status_code, " ".join((error.server_message or "").split())
-        why, next_step = _STATUS.get(status, ("a fault of its own", _AGAIN))
-        why = f"The Hub answered {status}: {why}." + (f" It says: {said}" if said else "")
+        said = " ".join((error.server_message or "").split()).rstrip(".")
+        why, next_step = _STATUS.get(status, ("a fault of its own", again))
+        why = f"The Hub answered {status}: {why}." + (f" It says: {said}." if said else "")
         return HubError(what, why, next_step.format(owner=repo.partition("/")[0]))
     if isinstance(error, OfflineModeIsEnabled):
         return HubError(what, "HF_HUB_OFFLINE is set.", "Unset it.")
     if isinstance(error, HTTPError):
-        return HubError(what, f"The connection to {HfApi().endpoint} failed: {hub.reason(error)}.", _AGAIN)
+        return HubError(what, f"The connection to {HfApi().endpoint} failed: {hub.reason(error)}.", again)
+    if isinstance(error, json.JSONDecodeError):
+        return HubError(what, f"{HfApi().endpoint} answered something that no Hub answers.", "Check HF_ENDPOINT.")
     return HubError(what, f"{hub.reason(error)}.", "Mend that, then run it again.")
+
+
+def _address(error: Exception) -> str:
+    """Where a request that failed went; empty for other errors."""
+    try:
+        return str((error.response if isinstance(error, HfHubHTTPError) else error).request.url)
+    except (AttributeError, RuntimeError):
+        return ""
 
 
 def _size(content: Path | bytes) -> str:
