@@ -58,10 +58,6 @@ class Cells:
             values[mixed] = (1 - teacher_share) * values[mixed] + teacher_share * teacher[mixed]
         return cls(values, kind, targets == 1)
 
-    def where(self, rows: np.ndarray) -> Cells:
-        """The rows that a bool array (N,) picks."""
-        return Cells(self.values[rows], self.kind[rows], self.present[rows])
-
 
 def read_image(path: Path) -> Image.Image:
     """One decoded image, RGB or RGBA; raises BadInput with the file's name."""
@@ -201,9 +197,10 @@ def repeats(targets: np.ndarray, often: float, rng: np.random.Generator) -> np.n
     return rng.permutation(np.repeat(np.arange(len(targets)), whole))
 
 
-def loader(dataset: Dataset, batch_size: int, workers: int) -> DataLoader:
-    """Batches in the dataset's order."""
-    return DataLoader(dataset, batch_size, num_workers=workers, worker_init_fn=_leave_signals_to_the_parent)
+def loader(dataset: Dataset, batches: int | list[list[int]], workers: int) -> DataLoader:
+    """Batches of so many items in the dataset's order, or of the items listed."""
+    how = {"batch_size": batches} if isinstance(batches, int) else {"batch_sampler": batches}
+    return DataLoader(dataset, **how, num_workers=workers, worker_init_fn=_leave_signals_to_the_parent)
 
 
 def _leave_signals_to_the_parent(_: int) -> None:

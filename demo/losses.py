@@ -66,6 +66,7 @@ def known_cell_loss(
     *,
     kind: str = "bce",
     soft_weight: float = 0.0,
+    counts: tuple[float, float] | None = None,
     weight: torch.Tensor | None = None,
     pos_weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
@@ -74,7 +75,8 @@ def known_cell_loss(
     logits, targets: (B, L) floats. known, soft: (B, L) bool; a cell in neither teaches nothing. kind: "bce" or
     "asl", of the known cells. Two means, so that five decided labels among ten thousand are not drowned by the
     rest. weight, pos_weight: (L,) from 0, of a label's known cells and of the positive share of their targets;
-    with every cell known the loss is then `torch.nn.BCEWithLogitsLoss(weight, pos_weight)`.
+    with every cell known the loss is then `torch.nn.BCEWithLogitsLoss(weight, pos_weight)`. counts: of known and of
+    soft cells, to divide by; by default those here, but a batch that several processes share has more.
     In fp32: ASL overflows in fp16. Raises TargetsError as `check_targets` does.
     """
     logits = logits.float()
@@ -88,9 +90,11 @@ def known_cell_loss(
         hard = every
     if weight is not None:
         hard = hard * weight
-    loss = (hard * known).sum() / known.sum().clamp(min=1)
+    if counts is None:
+        counts = float(known.sum()), 0.0 if soft is None else float(soft.sum())
+    loss = (hard * known).sum() / (counts[0] or 1)
     if soft is not None and soft_weight > 0:
-        loss = loss + soft_weight * (every * soft).sum() / soft.sum().clamp(min=1)
+        loss = loss + soft_weight * (every * soft).sum() / (counts[1] or 1)
     return loss
 
 

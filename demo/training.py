@@ -16,9 +16,11 @@ import torch
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from demo.dataset import KNOWN, SOFT, Cells, TrainingPhotos, loader, repeats
+from demo.distributed import ALONE, Group
 from demo.losses import check_finite, known_cell_loss
 from demo.progress import Progress
 
@@ -33,7 +35,10 @@ EMA_DECAY = 0.998
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a fine-tune needs besides data; see `python -m demo.finetune --help` for each."""
+    """What a fine-tune needs besides data; see `python -m demo.finetune --help` for each.
+
+    weight, pos_weight: (L,) on the device; see `demo.losses.known_cell_loss`.
+    """
 
     train: str
     loss: str
@@ -49,12 +54,29 @@ class Recipe:
     workers: int
     seed: int
     device: str
+    weight: torch.Tensor | None = None
+    pos_weight: torch.Tensor | None = None
 
 
-def cell_loss(logits: torch.Tensor, values: torch.Tensor, kind: torch.Tensor, recipe: Recipe) -> torch.Tensor:
-    """The loss of a batch: logits and values (B, L), kind (B, L) of KNOWN, SOFT, UNUSED."""
+def cell_loss(
+    logits: torch.Tensor, values: torch.Tensor, kind: torch.Tensor, recipe: Recipe, group: Group = ALONE
+) -> torch.Tensor:
+    """The loss of a batch: logits and values (B, L), kind (B, L) of KNOWN, SOFT, UNUSED.
+
+    Of a batch that a group shares it is this process's part, scaled so that the mean over the group is the loss.
+    """
+    known, soft = kind == KNOWN, kind == SOFT
+    known_cells, soft_cells = group.sum(known.sum().item(), soft.sum().item())
     return known_cell_loss(
-        logits, values, kind == KNOWN, kind == SOFT, kind=recipe.loss, soft_weight=recipe.distill_weight
+        logits,
+        values,
+        known,
+        soft,
+        kind=recipe.loss,
+        soft_weight=recipe.distill_weight,
+        counts=(known_cells / group.size, soft_cells / group.size),
+        weight=recipe.weight,
+        pos_weight=recipe.pos_weight,
     )
 
 
@@ -104,15 +126,25 @@ class BackboneTraining:
     """The second phase: norms and biases (`norm`) or everything (`full`) with the head, and an EMA of it all.
 
     AdamW with layer decay and 10 % warm-up before a cosine, all timm's. `state()` and `restore()` carry it over
-    an interruption; both speak in names and tensors, so that safetensors can hold them.
+    an interruption; both speak in names and tensors, so that safetensors can hold them. A group shares each batch,
+    so that the steps are those of one process.
     """
 
-    def __init__(self, model: torch.nn.Module, photos: TrainingPhotos, targets: np.ndarray, recipe: Recipe) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        photos: TrainingPhotos,
+        targets: np.ndarray,
+        recipe: Recipe,
+        group: Group = ALONE,
+    ) -> None:
         self.model, self.photos, self.targets, self.recipe = model.to(recipe.device), photos, targets, recipe
+        self.group = group
         if recipe.train == "norm":
             head = {id(parameter) for parameter in model.get_classifier().parameters()}
             for parameter in model.parameters():
                 parameter.requires_grad_(parameter.ndim <= 1 or id(parameter) in head)
+        self._network = DistributedDataParallel(self.model) if group.size > 1 else self.model
         self.ema = ModelEmaV3(model, decay=EMA_DECAY, use_warmup=True)
         self.optimizer = create_optimizer_v2(
             model, opt="adamw", lr=1.0, weight_decay=WEIGHT_DECAY, layer_decay=LAYER_DECAY
@@ -139,13 +171,13 @@ class BackboneTraining:
             self.photos.order = self._order(self.epoch)
             total, step = 0.0, sum(self.lengths[: self.epoch])
             self.model.train()
-            for pixels, values, kind in loader(self.photos, recipe.batch_size, recipe.workers):
+            for pixels, values, kind in loader(self.photos, self._batches(), recipe.workers):
                 stop()
                 self.scheduler.step_update(step + 1)
                 # dropout draws from here, whatever the workers drew
                 torch.manual_seed(int(np.random.default_rng((recipe.seed, 3, step)).integers(2**62)))
                 with self._autocast():
-                    logits = self.model(pixels.to(recipe.device))
+                    logits = self._network(pixels.to(recipe.device))
                 check_finite(logits)
                 loss = cell_loss(logits, values.to(recipe.device), kind.to(recipe.device), recipe)
                 self.optimizer.zero_grad()
@@ -156,7 +188,8 @@ class BackboneTraining:
                 self.ema.update(self.model, step)
                 total += loss.item()
                 progress.step(loss=loss.item())
-            progress.epoch(epoch=self.epoch + 1, loss=round(total / self.lengths[self.epoch], 5))
+            mean = self.group.sum(total)[0] / self.group.size / self.lengths[self.epoch]
+            progress.epoch(epoch=self.epoch + 1, loss=round(mean, 5))
             self.epoch += 1
             after_epoch()
 
@@ -182,6 +215,12 @@ class BackboneTraining:
             entries.setdefault(int(number), {})[name] = tensor
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": entries})
         self.epoch = int(parts["epoch"]["done"])
+
+    def _batches(self) -> list[list[int]]:
+        """This process's part of each batch; batches are of nearly equal length, so that none leaves a process out."""
+        items = np.arange(len(self.photos.order))
+        whole = np.array_split(items, self.lengths[self.epoch])
+        return [batch[self.group.share(len(batch))].tolist() for batch in whole]
 
     def _order(self, epoch: int) -> np.ndarray:
         return repeats(self.targets, self.recipe.balance, np.random.default_rng((self.recipe.seed, 2, epoch)))
