@@ -11,26 +11,26 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save
 
-from demo import card, head, tables
+from demo import card, dry_run, folds, head, tables
 from demo.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, serialized, with_input
-from demo.comparison import with_metrics
-from demo.dataset import Cells, PlainPhotos, TrainingPhotos, loader, read_image, require_readable
-from demo.durable import make_folder, put
+from demo.dataset import Cells, PlainPhotos, TrainingPhotos, loader, require_readable
+from demo.durable import put
 from demo.errors import EXIT_DONE, BadInput, DemoError, Interrupted, TableError, command
-from demo.evaluate import Photos, photos_of, read_rows, score_paths, show
-from demo.layouts import CARD, CONFIG, METRICS, TAGS, WEIGHTS
+from demo.evaluate import Photos, hashes, photos_of, read_rows, score_paths, show
 from demo.losses import check_finite, check_logits
-from demo.progress import LOG, PROGRESS, Progress
+from demo.outcome import Scores, measure
+from demo.progress import Progress
+from demo.run_folder import STATE, STATE_WEIGHTS, Stop, prepare
 from demo.settings import parse_flags
 from demo.tagger import Tagger, choose_device
 from demo.training import BackboneTraining, Recipe, predict, train_head
@@ -42,32 +42,6 @@ EPOCHS = 8
 VIEWS_OF_A_SOFTMAX_TEACHER = 5
 """A softmax head names one thing at a time, so as a teacher it looks at the quarters of a photo too."""
 
-STATE, STATE_WEIGHTS = "state.json", "state.safetensors"
-_BEGUN = {LOG, STATE, STATE_WEIGHTS, PROGRESS, ".writing"}
-_UNFINISHED = {WEIGHTS, TAGS, METRICS, CARD}
-
-
-class Stop:
-    """Raises Interrupted between two steps, once SIGINT or SIGTERM has come; a context."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.asked = folder, False
-
-    def __enter__(self) -> Stop:
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def __call__(self) -> None:
-        if self.asked:
-            raise Interrupted("Interrupted.", f"{self.folder} is no checkpoint yet.", "Go on with --resume.")
-
-    def _ask(self, *_: object) -> None:
-        self.asked = True
-
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     base = load_checkpoint(flags.model)
     head.linear_head(base)
     origins = _origins(flags, base, rows)
-    base = with_input(base, flags.image_size, flags.crop_mode)
+    old = base
+    if flags.image_size or flags.crop_mode:
+        base = with_input(load_checkpoint(flags.model), flags.image_size, flags.crop_mode)
     photos = photos_of(rows, Path(flags.csv), list(origins), base.labels.names)
     training = photos.where(~photos.is_valid)
     if not (training.targets >= 0).any():
@@ -88,16 +64,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     require_readable(photos.paths)
     if flags.check:
-        return _check(photos, base)
+        return dry_run.check(photos, base)
     recipe = _recipe(flags, len(training), device)
     folder = Path(flags.out)
-    fingerprint = _prepare(folder, flags, base, origins, photos)
+    fingerprint = prepare(folder, flags, base, origins, photos)
     held_out = len(photos) - len(training)
     print(f"note: {len(training)} images to train on, {held_out} held out; training: {recipe.train}", file=sys.stderr)
     progress = Progress(folder)
     try:
         with Stop(folder) as stop:
-            metrics = fine_tune(base, origins, photos, recipe, flags, folder, progress, stop, fingerprint)
+            metrics = fine_tune(base, old, origins, photos, recipe, flags, folder, progress, stop, fingerprint)
     except BaseException as error:
         message = str(error) if isinstance(error, DemoError) else f"{type(error).__name__}: {error}"
         progress.finish("interrupted" if isinstance(error, Interrupted) else "failed", message)
@@ -107,14 +83,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ) from error
         raise
     progress.finish("done", metrics["verdict"])
-    shown = {"new model": "metrics", "old model": "old_model", "predict nothing": "predict_nothing"}
-    print(show({title: metrics[key] for title, key in shown.items()}))
-    print(f"verdict: {metrics['verdict']} on {metrics['images']} {metrics['split']} rows. {folder} is a REF now.")
+    for warning in metrics["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
+    compared = {"new model": "new", "old model": "old", "predict nothing": "predict_nothing"}
+    print(show({title: metrics["comparison"][key] for title, key in compared.items()}))
+    print(f"verdict: {metrics['verdict']}. {metrics['summary']}")
+    print(f"{folder} is a REF now.")
     return EXIT_DONE
 
 
 def fine_tune(
     base: Checkpoint,
+    old: Checkpoint,
     origins: head.Origins,
     photos: Photos,
     recipe: Recipe,
@@ -124,30 +104,35 @@ def fine_tune(
     stop: Stop,
     fingerprint: str,
 ) -> dict[str, Any]:
-    """Train, measure, save; gives the metrics. Raises Interrupted when `stop` was asked."""
+    """Train, measure, save; gives the metrics. `old` is the base at its own input size. Raises Interrupted."""
     torch.manual_seed(recipe.seed)
-    training, held_out = photos.where(~photos.is_valid), photos.where(photos.is_valid)
+    is_trained = ~photos.is_valid
+    training = photos.where(is_trained)
     views = VIEWS_OF_A_SOFTMAX_TEACHER if base.single_label else 1
-    progress.phase("features", len(training))
-    plain = PlainPhotos(training.paths, base.preprocess, views)
-    pixels = loader(plain, recipe.batch_size, recipe.workers)
+    progress.phase("features", len(photos))
+    pixels = loader(PlainPhotos(photos.paths, base.preprocess, views), recipe.batch_size, recipe.workers)
     features, logits = predict(base.model, pixels, recipe.device, progress.step, stop)
     base.model.cpu()
     check_finite(logits) if base.single_label else check_logits(logits)
-    scores = (logits.softmax(-1) if base.single_label else logits.sigmoid()).unflatten(0, (-1, views)).mean(1)
-    features = features.unflatten(0, (-1, views))[:, 0]
-    teacher = head.teacher_scores(scores.numpy(), base, origins)
+    of_views = (logits.softmax(-1) if base.single_label else logits.sigmoid()).unflatten(0, (-1, views)).numpy()
+    features = features.unflatten(0, (-1, views))[is_trained, 0]
+    teacher = head.teacher_scores(of_views[is_trained].mean(1), base, origins)
     cells = Cells.build(training.targets, flags.unknown, teacher, flags.teacher_share)
+    if old is base:
+        old_scores = of_views[:, 0]
+    else:
+        old_scores = score_paths(Tagger(old, recipe.device), photos.paths, recipe.batch_size, "old model", stop)
+    old_scores = head.teacher_scores(old_scores, base, origins)
 
     start = head.with_vocabulary(base, origins)
-    moved = [name for name, old in origins.items() if base.single_label or len(old) != 1]
     linear = head.linear_head(start)
-    head.calibrate_bias(linear, features, cells, [start.labels.positions[name] for name in moved])
+    moved = [start.labels.positions[name] for name, origin in origins.items() if base.single_label or len(origin) != 1]
+    groups = hashes(training.paths)
+    out_of_fold = folds.out_of_fold(
+        linear, features, cells, training.targets, groups, moved, flags.blend, recipe, progress, stop
+    )
+    head.calibrate_bias(linear, features, cells, moved)
     before = {name: tensor.clone() for name, tensor in start.model.state_dict().items()}
-    measured = held_out if (held_out.targets >= 0).any() else training
-    old_scores = score_paths(Tagger(start, recipe.device), measured.paths, recipe.batch_size, "old model", stop)
-    start.model.cpu()
-
     train_head(linear, features, cells, recipe, progress, stop)
     model = start.model
     if recipe.epochs:
@@ -171,12 +156,16 @@ def fine_tune(
     weights = hashlib.sha256(serialized(model, flags.half)).hexdigest()
     name = folder.resolve().name
     new = replace(start, model=model.eval(), ref=str(folder), identity=f"local:{name}@{weights[:12]}")
-    scores = score_paths(Tagger(new, recipe.device), measured.paths, recipe.batch_size, "new model", stop)
+
+    split = "valid" if (photos.targets[photos.is_valid] >= 0).any() else "train"
+    measured = photos.is_valid if split == "valid" else is_trained
+    scores = score_paths(Tagger(new, recipe.device), photos.where(measured).paths, recipe.batch_size, "new model", stop)
     model.cpu()
-    split = "valid" if measured is held_out else "train"
-    judged = old_scores if split == "valid" else None
-    new = with_metrics(new, Path(flags.csv).name, split, scores, judged, measured.targets)
-    new.metrics["trained_images"] = len(training)
+    unseen = np.full(photos.targets.shape, np.nan, np.float32)
+    unseen[is_trained] = out_of_fold
+    if split == "valid":
+        unseen[measured] = scores
+    new = measure(new, old, photos, Scores(split, scores, unseen, old_scores), flags)
     save_checkpoint(folder, replace(new, card=card.text(new, base)), half=flags.half)
     for done in (STATE, STATE_WEIGHTS):
         (folder / done).unlink(missing_ok=True)
@@ -230,32 +219,6 @@ def _recipe(flags: argparse.Namespace, images: int, device: str) -> Recipe:
     )
 
 
-def _prepare(folder: Path, flags: argparse.Namespace, base: Checkpoint, origins: head.Origins, photos: Photos) -> str:
-    """Make the out folder and give this run's fingerprint. Raises BadInput for a folder with other things in it."""
-    by_content = ("resume", "check", "out", "device", "workers", "csv", "model", "labels")
-    told = {key: value for key, value in sorted(vars(flags).items()) if key not in by_content}
-    cells = hashlib.sha256(photos.targets.tobytes() + photos.is_valid.tobytes()).hexdigest()
-    content = json.dumps([told, base.identity, list(origins.items()), photos.file_names, cells])
-    fingerprint = hashlib.sha256(content.encode()).hexdigest()
-    try:
-        held = {path.name for path in folder.iterdir()} if folder.exists() else set()
-        make_folder(folder.resolve())
-    except OSError as error:
-        raise BadInput(f"--out {folder} cannot be made.", f"{error.strerror}.", "Name a new folder.") from error
-    if CONFIG in held:
-        raise BadInput(f"--out {folder} already holds a checkpoint.", next_step="Name a new folder.")
-    if held - {LOG} and not flags.resume:
-        raise BadInput(f"--out {folder} is not empty.", next_step="Name a new folder, or go on with --resume.")
-    if flags.resume and held - (_BEGUN | _UNFINISHED if PROGRESS in held else _BEGUN):
-        raise BadInput(f"--out {folder} holds files of something else.", next_step="Name the folder of the run.")
-    if STATE in held and json.loads((folder / STATE).read_text())["fingerprint"] != fingerprint:
-        raise BadInput(
-            f"{folder} was begun with other flags, another model or other corrections.",
-            next_step="Use those, or a new folder.",
-        )
-    return fingerprint
-
-
 def _blend(model: torch.nn.Module, before: dict[str, torch.Tensor], share: float, half: bool) -> None:
     """Mix the start's weights back in, and round to what will be stored, so that the figures are the file's.
 
@@ -266,20 +229,6 @@ def _blend(model: torch.nn.Module, before: dict[str, torch.Tensor], share: float
             if tensor.is_floating_point():
                 mixed = torch.lerp(before[name], tensor.cpu(), share)
                 tensor.copy_(mixed.half().float() if half else mixed)
-
-
-def _check(photos: Photos, base: Checkpoint) -> int:
-    """The dry run: what there is, and one photo's way through the pipeline."""
-    targets = photos.targets
-    print(f"{len(photos)} images, {int(photos.is_valid.sum())} held out, {targets.shape[1]} labels")
-    counts = ((targets == value).sum() for value in (1, 0, -1))
-    print("cells: {} present, {} absent, {} unknown".format(*counts))
-    image = read_image(photos.paths[0])
-    pixels = base.preprocess(image)
-    print(f"{photos.file_names[0]}: {image.width}×{image.height} {image.mode}")
-    print(f"pixels {tuple(pixels.shape)} {pixels.dtype}, {pixels.min():.2f} to {pixels.max():.2f}")
-    print(f"targets {targets[0].shape} {targets.dtype}, {int((targets[0] >= 0).sum())} known")
-    return EXIT_DONE
 
 
 if __name__ == "__main__":

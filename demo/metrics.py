@@ -60,6 +60,21 @@ def mean_ap(scores: np.ndarray, targets: np.ndarray) -> float | None:
     return _mean(average_precisions(scores, targets))
 
 
+def calibration_error(scores: np.ndarray, targets: np.ndarray, bins: int = 15) -> float | None:
+    """Mean distance in [0, 1] between what scores promise and how often it is so, over known cells; None without any.
+
+    Expected calibration error with bins of equal width: Naeini, Cooper and Hauskrecht, AAAI 2015.
+    """
+    scores, targets = check_scores(scores, targets)
+    known = targets >= 0
+    if not known.any():
+        return None
+    bin_of = np.minimum((scores[known] * bins).astype(int), bins - 1)
+    promised = np.bincount(bin_of, scores[known], bins)
+    present = np.bincount(bin_of, targets[known], bins)
+    return float(np.abs(promised - present).sum() / known.sum())
+
+
 def _mean(values: list[float | None]) -> float | None:
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else None

@@ -172,6 +172,14 @@ COMMANDS: dict[str, tuple[Flag, ...]] = {
         ),
         DEVICE,
         Flag("workers", "processes that decode and augment images", 2, _count, metavar="N"),
+        # how it is used
+        Flag(
+            "target-precision",
+            "thresholds are the lowest that reach this precision (default: the best F1)",
+            None,
+            _share,
+            metavar="P",
+        ),
         # the rest
         Flag("half", "store the weights in fp16", False, bool),
         Flag("seed", "same seed, same machine: same metrics", 0, _seed, metavar="N"),

@@ -6,7 +6,7 @@ Scores are probabilities in [0, 1], shape (N, L) or (L,). Targets have the score
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -15,6 +15,8 @@ from demo.errors import TargetsError
 
 SWEEP = np.round(np.linspace(0.02, 0.98, 49), 2)
 """Thresholds of a stored curve; 0.02 apart, which is finer than a validation set of hundreds can tell apart."""
+
+PRECISE_SWEEP = np.round(np.linspace(0.01, 0.99, 99), 2)
 
 MIN_POSITIVES = 10
 """Under this many known positives a label's own threshold is noise and the global one is used."""
@@ -53,6 +55,23 @@ def active(scores: np.ndarray, threshold: float | np.ndarray) -> np.ndarray:
     return np.asarray(scores, np.float32) >= np.asarray(threshold, np.float32)
 
 
+def rivals(categories: Sequence[str], exclusive: Collection[str]) -> list[np.ndarray]:
+    """Positions of the labels of each exclusive category; `categories` has one per label, or none at all."""
+    return [np.flatnonzero(np.asarray(categories) == name) for name in sorted({*categories} & {*exclusive})]
+
+
+def one_of_each(is_active: np.ndarray, scores: np.ndarray, groups: Sequence[np.ndarray]) -> np.ndarray:
+    """`is_active` (L,) of one image's scores (L,), but of each group of rivals the best label alone is active.
+
+    It is so at any threshold: an image always has a rating. Of equal scores the first label is the best.
+    """
+    chosen = is_active.copy()
+    for group in groups:
+        chosen[group] = False
+        chosen[group[scores[group].argmax()]] = True
+    return chosen
+
+
 def mcut(scores: np.ndarray) -> float:
     """Maximum-cut threshold of one image's scores (L,): the middle of the widest gap between neighbours.
 
@@ -82,14 +101,19 @@ def sweep(scores: np.ndarray, targets: np.ndarray, thresholds: np.ndarray = SWEE
 
 
 def per_label_thresholds(
-    scores: np.ndarray, targets: np.ndarray, fallback: float | Sequence[float], min_positives: int = MIN_POSITIVES
+    scores: np.ndarray,
+    targets: np.ndarray,
+    fallback: float | Sequence[float],
+    min_positives: int = MIN_POSITIVES,
+    target_precision: float | None = None,
 ) -> list[float]:
     """L thresholds: each label's best F1, shrunk towards the global one by how few positives it has.
 
     A label with fewer than `min_positives` known positives, or without a known negative, gets `fallback`, a number
     or one per label.
     Tuning F1 on a rare label overfits (Lin and Lin, CIKM 2023), hence the mean of the label's best and the
-    fallback, weighted n : min_positives for n positives.
+    fallback, weighted n : min_positives for n positives. With `target_precision` it is the label's
+    `precise_threshold`, which is smoothed itself.
     """
     scores, targets = check_scores(scores, targets)
     fallbacks = np.broadcast_to(np.asarray(fallback, float), scores.shape[1])
@@ -99,10 +123,29 @@ def per_label_thresholds(
         positives = int((targets[known, column] == 1).sum())
         if positives < min_positives or positives == known.sum():
             tuned.append(instead)
-            continue
-        own = sweep(scores[known, column], targets[known, column]).best()
-        tuned.append(round((positives * own + min_positives * instead) / (positives + min_positives), 4))
+        elif target_precision is not None:
+            tuned.append(precise_threshold(scores[known, column], targets[known, column], target_precision)[0])
+        else:
+            own = sweep(scores[known, column], targets[known, column]).best()
+            tuned.append(round((positives * own + min_positives * instead) / (positives + min_positives), 4))
     return tuned
+
+
+def precise_threshold(scores: np.ndarray, targets: np.ndarray, precision: float) -> tuple[float, float]:
+    """The lowest threshold whose smoothed precision over known cells reaches `precision`, and that precision.
+
+    The threshold of the highest smoothed precision where none reaches it. Smoothed: two cells more are counted as
+    named, right as often as a label is present at all, so that one lucky hit is no certainty.
+    """
+    scores, targets = check_scores(scores, targets)
+    positive, negative = np.sort(scores[targets == 1]), np.sort(scores[targets == 0])
+    levels = PRECISE_SWEEP.astype(np.float32)
+    hits = len(positive) - np.searchsorted(positive, levels, side="left")
+    said = hits + len(negative) - np.searchsorted(negative, levels, side="left")
+    chance = len(positive) / max(len(positive) + len(negative), 1)
+    smoothed = (hits + 2 * chance) / (said + 2)
+    chosen = int((smoothed >= precision).argmax()) if (smoothed >= precision).any() else int(smoothed.argmax())
+    return float(PRECISE_SWEEP[chosen]), float(smoothed[chosen])
 
 
 def check_scores(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

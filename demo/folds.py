@@ -1,0 +1,95 @@
+"""Scores of training photos by heads that did not see them, from features that are cached anyway.
+
+The heads of all folds are trained at once, side by side as one wide head, for which the cells of the rows that a
+fold leaves out teach nothing. The backbone is the base's: where the fine-tune moves it too, the folds speak of the
+head's part alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from demo import head, splits
+from demo.dataset import UNUSED, Cells
+from demo.progress import Progress
+from demo.training import Recipe, train_head
+
+MOST_CELLS = 200_000_000
+"""Cells of heads trained side by side; above that, fewer folds at a time."""
+
+
+def out_of_fold(
+    start: torch.nn.Linear,
+    features: torch.Tensor,
+    cells: Cells,
+    targets: np.ndarray,
+    groups: Sequence[str],
+    moved: Sequence[int],
+    blend: float,
+    recipe: Recipe,
+    progress: Progress,
+    stop: Callable[[], None],
+) -> np.ndarray:
+    """Scores (N, L) float32 of features (N, D), row by row from a head trained on the other folds; NaN with one group.
+
+    start: the head before training; it is not changed. groups: what may not be torn apart. moved: the columns
+    whose bias is calibrated first. blend: the share of the trained head in what scores, as in the fine-tune.
+    """
+    scores = np.full(targets.shape, np.nan, np.float32)
+    fold_of = splits.folds(targets, groups, seed=recipe.seed)
+    numbers = np.unique(fold_of)
+    if len(numbers) < 2:
+        return scores
+    at_once = max(int(MOST_CELLS // max(targets.size, 1)), 1)
+    for some in np.split(numbers, range(at_once, len(numbers), at_once)):
+        left_out = fold_of[:, None] == some
+        wide = _beside_each_other(cells, left_out)
+        layer = torch.nn.Linear(start.in_features, start.out_features * len(some))
+        with torch.no_grad():
+            layer.weight.copy_(start.weight.repeat(len(some), 1))
+            layer.bias.copy_(start.bias.repeat(len(some)))
+        rows = [fold * start.out_features + column for fold in range(len(some)) for column in moved]
+        head.calibrate_bias(layer, features, wide, rows)
+        before = [parameter.detach().clone() for parameter in layer.parameters()]
+        train_head(layer, features, wide, _repeated(recipe, len(some)), _Phase(progress), stop)
+        with torch.no_grad():
+            for parameter, was in zip(layer.parameters(), before, strict=True):
+                parameter.copy_(torch.lerp(was, parameter, blend))
+            by_fold = layer(features).sigmoid().unflatten(1, (len(some), -1)).numpy()
+        for fold in range(len(some)):
+            scores[left_out[:, fold]] = by_fold[left_out[:, fold], fold]
+    return scores
+
+
+class _Phase:
+    """The progress of a training that is a phase of its own, and no part of the loss curve."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.step = progress.step
+
+    def phase(self, _: str, steps: int) -> None:
+        self.progress.phase("folds", steps)
+
+    def epoch(self, **_: Any) -> None: ...
+
+
+def _repeated(recipe: Recipe, times: int) -> Recipe:
+    weights = {"weight": recipe.weight, "pos_weight": recipe.pos_weight}
+    return replace(recipe, **{key: None if value is None else value.repeat(times) for key, value in weights.items()})
+
+
+def _beside_each_other(cells: Cells, left_out: np.ndarray) -> Cells:
+    """The cells (N, F · L) of F heads side by side; left_out (N, F) bool: the rows that each must not learn from."""
+    folds = left_out.shape[1]
+    unused = np.repeat(left_out, cells.values.shape[1], axis=1)
+    return Cells(
+        np.tile(cells.values, (1, folds)),
+        np.where(unused, UNUSED, np.tile(cells.kind, (1, folds))).astype(np.uint8),
+        np.tile(cells.present, (1, folds)) & ~unused,
+    )

@@ -1,0 +1,102 @@
+"""What a fine-tune came to: its thresholds, its `metrics.json`, the cells of the CSV that look wrong.
+
+`metrics` are figures of the saved model on the held-out rows, as `demo.evaluate` gives them again. The verdict goes
+by `comparison`, where on few images every one is judged by a head that did not see it (`demo.folds`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from demo import suspects
+from demo.checkpoint import Checkpoint
+from demo.comparison import FOLDS_BELOW, JUDGED_FROM, Judged, choose_thresholds, compare, summary, verdict, warnings
+from demo.evaluate import Photos, evaluation
+from demo.labels import LabelSet
+from demo.metrics import report
+from demo.thresholds import sweep
+
+SHOWN_SUSPECTS = 200
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores in [0, 1] of all N photos, and of those that the saved model is measured on.
+
+    split: "valid", or "train" where nothing is held out. measured: the saved model's, of that split's rows. unseen:
+    (N, L) by a model that did not see the row, NaN where there is none. old: (N, L) of the model before, NaN in the
+    columns of labels that it does not have.
+    """
+
+    split: str
+    measured: np.ndarray
+    unseen: np.ndarray
+    old: np.ndarray
+
+
+def measure(new: Checkpoint, old: Checkpoint, photos: Photos, scores: Scores, flags: argparse.Namespace) -> Checkpoint:
+    """The checkpoint with its thresholds and its `metrics.json`."""
+    names = new.labels.names
+    judged = judge(photos, scores, old.threshold)
+    threshold, tuned, notes = choose_thresholds(judged, new.labels.thresholds, flags.target_precision)
+    rows = photos.is_valid if scores.split == "valid" else ~photos.is_valid
+    result: dict[str, Any] = evaluation(
+        new, Path(flags.csv).name, scores.split, scores.measured, photos.targets[rows], threshold
+    )
+    figures_of_old = dict.fromkeys(result["metrics"])
+    if scores.split == "valid":
+        of_old = np.nan_to_num(scores.old[rows])
+        figures_of_old = report(of_old, photos.targets[rows], names, old.threshold)["metrics"]
+    comparison = compare(judged, threshold, names, flags.seed)
+    found = find_suspects(photos, scores, names)
+    result |= {
+        "curve": sweep(judged.new, judged.targets).to_dict(),
+        "old_model": figures_of_old,
+        "verdict": verdict(comparison),
+        "summary": summary(comparison),
+        "warnings": notes + warnings(comparison) + [line for line in [suspicion(found, photos)] if line],
+        "comparison": comparison,
+        "suspects": {"found": len(found), "cells": found[:SHOWN_SUSPECTS]},
+        "trained_images": int((~photos.is_valid).sum()),
+    }
+    labels = LabelSet(names, new.labels.categories, tuple(tuned))
+    return replace(new, labels=labels, metrics=result)
+
+
+def judge(photos: Photos, scores: Scores, old_threshold: float) -> Judged:
+    """The rows that the verdict goes by: the held-out ones, or on few images all that some model did not see."""
+    decided = (photos.targets >= 0).any(1)
+    scored = np.isfinite(scores.unseen).all(1)
+    few = len(photos) < FOLDS_BELOW or (decided & photos.is_valid).sum() < JUDGED_FROM
+    rows = scored if few else photos.is_valid
+    by = "folds" if (rows & ~photos.is_valid).any() else "valid"
+    return Judged(scores.unseen[rows], scores.old[rows], photos.targets[rows], old_threshold, by)
+
+
+def find_suspects(photos: Photos, scores: Scores, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """`{"file_name", "label", "said", "score", "held_out"}` of each cell that looks wrong, worst first."""
+    rows = np.flatnonzero(np.isfinite(scores.unseen).all(1))
+    return [
+        {
+            "file_name": photos.file_names[rows[cell.row]],
+            "label": names[cell.column],
+            "said": "present" if cell.present else "absent",
+            "score": round(cell.score, 4),
+            "held_out": bool(photos.is_valid[rows[cell.row]]),
+        }
+        for cell in suspects.find(scores.unseen[rows], photos.targets[rows])
+    ]
+
+
+def suspicion(found: list[dict[str, Any]], photos: Photos) -> str:
+    """A warning that counts the suspects, or ''."""
+    if not found:
+        return ""
+    share = 100 * len(found) / max(int((photos.targets >= 0).sum()), 1)
+    first = "; ".join(f"{cell['file_name']}: {cell['label']!r} said {cell['said']}" for cell in found[:3])
+    return f"{len(found)} decided cells ({share:.1f} %) look wrong, the likeliest first: {first}."

@@ -1,0 +1,74 @@
+"""The out folder of a fine-tune while it is no checkpoint yet: what may lie in it, whose it is, and how it stops.
+
+A run leaves `state.json` and `state.safetensors` after every epoch; its fingerprint says which flags, model and
+corrections they belong to, so that `--resume` never mixes two runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import signal
+from pathlib import Path
+
+from demo.checkpoint import Checkpoint
+from demo.durable import make_folder
+from demo.errors import BadInput, Interrupted
+from demo.evaluate import Photos
+from demo.head import Origins
+from demo.layouts import CARD, CONFIG, METRICS, TAGS, WEIGHTS
+from demo.progress import LOG, PROGRESS
+
+STATE, STATE_WEIGHTS = "state.json", "state.safetensors"
+_BEGUN = {LOG, STATE, STATE_WEIGHTS, PROGRESS, ".writing"}
+_UNFINISHED = {WEIGHTS, TAGS, METRICS, CARD}
+_BY_CONTENT = ("resume", "check", "out", "device", "workers", "csv", "model", "labels")
+"""Flags that may change between a run and its going on: what they name is compared by content."""
+
+
+class Stop:
+    """Raises Interrupted between two steps, once SIGINT or SIGTERM has come; a context."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.asked = folder, False
+
+    def __enter__(self) -> Stop:
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __call__(self) -> None:
+        if self.asked:
+            raise Interrupted("Interrupted.", f"{self.folder} is no checkpoint yet.", "Go on with --resume.")
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+
+
+def prepare(folder: Path, flags: argparse.Namespace, base: Checkpoint, origins: Origins, photos: Photos) -> str:
+    """Make the out folder and give this run's fingerprint. Raises BadInput for a folder with other things in it."""
+    told = {key: value for key, value in sorted(vars(flags).items()) if key not in _BY_CONTENT}
+    cells = hashlib.sha256(photos.targets.tobytes() + photos.is_valid.tobytes()).hexdigest()
+    content = json.dumps([told, base.identity, list(origins.items()), photos.file_names, cells])
+    fingerprint = hashlib.sha256(content.encode()).hexdigest()
+    try:
+        held = {path.name for path in folder.iterdir()} if folder.exists() else set()
+        make_folder(folder.resolve())
+    except OSError as error:
+        raise BadInput(f"--out {folder} cannot be made.", f"{error.strerror}.", "Name a new folder.") from error
+    if CONFIG in held:
+        raise BadInput(f"--out {folder} already holds a checkpoint.", next_step="Name a new folder.")
+    if held - {LOG} and not flags.resume:
+        raise BadInput(f"--out {folder} is not empty.", next_step="Name a new folder, or go on with --resume.")
+    if flags.resume and held - (_BEGUN | _UNFINISHED if PROGRESS in held else _BEGUN):
+        raise BadInput(f"--out {folder} holds files of something else.", next_step="Name the folder of the run.")
+    if STATE in held and json.loads((folder / STATE).read_text())["fingerprint"] != fingerprint:
+        raise BadInput(
+            f"{folder} was begun with other flags, another model or other corrections.",
+            next_step="Use those, or a new folder.",
+        )
+    return fingerprint
