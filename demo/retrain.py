@@ -1,7 +1,8 @@
 """Fine-tuning beside the page: one `python -m demo.finetune` at a time, started, watched and stopped from here.
 
 The process has a session of its own and writes `log.txt` and `progress.json` into its out folder; this module
-reads them, so that a page that is reloaded, or a second one, sees the same run. Trains nothing itself.
+reads them, so that a page that is reloaded, or a second one, sees the same run. A request that comes while one runs
+waits for its turn. Trains nothing itself, and forgets what waits when the server ends.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,6 +26,7 @@ from demo.settings import ROOT, Settings
 
 COMMAND = (sys.executable, "-m", "demo.finetune")
 SECONDS_TO_STOP = 60
+MAX_WAITING = 3
 METRICS = "metrics.json"
 
 
@@ -33,7 +36,7 @@ class Run:
 
     state: idle (none was started), running, done, failed or interrupted. loss: of the last step, None until known.
     eta_seconds: of this phase. history: one entry an epoch (`phase`, `epoch`, `loss`, `map`). metrics: the whole
-    `metrics.json` once done. message: why it ended, for a person.
+    `metrics.json` once done. message: why it ended, for a person. waiting: requests whose turn comes after it.
     """
 
     state: str = "idle"
@@ -46,47 +49,90 @@ class Run:
     history: Sequence[dict[str, Any]] = ()
     metrics: dict[str, Any] = field(default_factory=dict)
     message: str = ""
+    waiting: int = 0
+
+
+@dataclass(frozen=True)
+class _Request:
+    csv: Path
+    model: str
+    flags: tuple[str, ...]
 
 
 class Retraining:
-    """At most one run at a time. Any number of threads may ask."""
+    """At most one run at a time, and at most `MAX_WAITING` that wait. Any number of threads may ask."""
 
     def __init__(self, settings: Settings, command: Sequence[str] = COMMAND) -> None:
         self.settings = settings
         self._command = tuple(command)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._process: subprocess.Popen | None = None
+        self._request: _Request | None = None
         self._out: Path | None = None
+        self._waiting: deque[_Request] = deque()
 
-    def start(self, csv: Path, model: str, out: Path | None = None, flags: Sequence[str] = ()) -> Run:
-        """Begin a run on `csv` from the checkpoint `model`; `out` is by default a new folder below `settings.runs`.
+    def start(self, csv: Path, model: str, flags: Sequence[str] = ()) -> Run:
+        """Fine-tune the checkpoint `model` on `csv` into a new folder below `settings.runs`, now or after what runs.
 
-        Raises BadInput while another run goes on and where the out folder is taken.
+        The CSV is read when the run begins. Raises BadInput where too many wait, and where no folder can be made.
         """
         with self._lock:
-            if self._process is not None and self._process.poll() is None:
-                raise BadInput("A fine-tune is running already.", "One runs at a time.", "Wait for it, or cancel it.")
-            out = (out or self._new_folder()).absolute()
-            try:
-                out.mkdir(parents=True)
-            except OSError as error:
-                raise BadInput(f"{out} cannot be made.", f"{error.strerror}.", "Name a new folder.") from error
-            arguments = ["--csv", str(csv), "--model", model, "--out", str(out), *flags]
-            with (out / LOG).open("wb") as log:
-                self._process = subprocess.Popen(
-                    [*self._command, *arguments],
-                    cwd=ROOT,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            self._out = out
+            request = _Request(csv, model, tuple(flags))
+            if not self._is_running():
+                self._begin(request, self._new_folder())
+            elif len(self._waiting) < MAX_WAITING:
+                self._waiting.append(request)
+            else:
+                why = f"{MAX_WAITING} more wait for it to end."
+                raise BadInput("A fine-tune is running already.", why, "Wait for one to end, or cancel one.")
         return self.status()
+
+    def resume(self) -> Run:
+        """Go on with the last run, where it was interrupted or failed. Raises BadInput where it was not."""
+        with self._lock:
+            if self._request is None or self._out is None or self.status().state not in ("interrupted", "failed"):
+                raise BadInput("There is no fine-tune to go on with.", "None was interrupted.", "Start one.")
+            self._begin(self._request, self._out, resume=True)
+        return self.status()
+
+    def forget_waiting(self) -> Run:
+        """Take back the requests that wait; the run that goes on is left alone."""
+        with self._lock:
+            self._waiting.clear()
+        return self.status()
+
+    def _is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _begin(self, request: _Request, out: Path, resume: bool = False) -> None:
+        """Start a process, and a thread that begins the next request when it has ended."""
+        try:
+            out.mkdir(parents=True, exist_ok=resume)
+        except OSError as error:
+            raise BadInput(f"{out} cannot be made.", f"{error.strerror}.", "Name a new folder.") from error
+        arguments = ["--csv", str(request.csv), "--model", request.model, "--out", str(out), *request.flags]
+        with (out / LOG).open("ab") as log:
+            process = subprocess.Popen(
+                [*self._command, *arguments, *(["--resume"] if resume else [])],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._process, self._request, self._out = process, request, out
+        threading.Thread(target=self._then_next, args=(process,), daemon=True).start()
+
+    def _then_next(self, process: subprocess.Popen) -> None:
+        process.wait()
+        with self._lock:
+            if self._waiting and not self._is_running():
+                self._begin(self._waiting.popleft(), self._new_folder())
 
     def status(self) -> Run:
         """The last run as it stands now."""
-        process, out = self._process, self._out
+        with self._lock:
+            process, out, waiting = self._process, self._out, len(self._waiting)
         if process is None or out is None:
             return Run()
         code = process.poll()  # before the files: what a process wrote before it ended is then seen
@@ -107,12 +153,13 @@ class Retraining:
             state=state,
             out=str(out),
             metrics=_json(out / METRICS) if state == "done" else {},
+            waiting=waiting,
             message=(progress.get("message") or self._last_words(out, code)) if state == "failed" else "",
             **known,
         )
 
     def cancel(self) -> Run:
-        """Ask the run to stop and wait until it has; what it trained so far can be resumed from its folder."""
+        """Ask the run to stop and wait until it has; what it trained so far can be resumed. What waits comes next."""
         process = self._process
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -126,7 +173,8 @@ class Retraining:
     def _new_folder(self) -> Path:
         stamp = datetime.now().strftime("%Y-%m-%d-%H%M%S")
         names = [stamp, *(f"{stamp}-{number}" for number in range(2, 100))]
-        return next(self.settings.runs / name for name in names if not (self.settings.runs / name).exists())
+        runs = self.settings.runs.absolute()
+        return next(runs / name for name in names if not (runs / name).exists())
 
     def _last_words(self, out: Path, code: int | None) -> str:
         """Why a process ended, from the end of its log."""

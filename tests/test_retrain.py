@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from demo.errors import BadInput
-from demo.retrain import Retraining, Run
+from demo.retrain import MAX_WAITING, Retraining, Run
 from demo.settings import Settings
 
 PREAMBLE = """
@@ -77,26 +77,55 @@ def test_a_run_is_watched_and_stopped(retraining: Callable[[str], Retraining], t
     assert slow.cancel().state == "interrupted"
 
 
-def test_one_run_at_a_time(retraining: Callable[[str], Retraining], tmp_path: Path) -> None:
+def test_a_second_request_waits_for_its_turn_and_then_runs(
+    retraining: Callable[[str], Retraining], tmp_path: Path
+) -> None:
     slow = retraining(SLOW)
-    slow.start(tmp_path / "c.csv", "tiny")
+    first = slow.start(tmp_path / "c.csv", "tiny")
+    assert slow.start(tmp_path / "c.csv", "other").waiting == 1
+    until(slow, lambda run: run.step == 3)
+    slow.cancel()
+    second = until(slow, lambda run: run.out != first.out and run.step == 3)
+    assert (second.state, second.waiting) == ("running", 0)
+    assert slow.cancel().state == "interrupted"
+
+
+def test_requests_beyond_the_limit_are_refused_and_those_that_wait_can_be_taken_back(
+    retraining: Callable[[str], Retraining], tmp_path: Path
+) -> None:
+    slow = retraining(SLOW)
+    for _ in range(MAX_WAITING + 1):
+        slow.start(tmp_path / "c.csv", "tiny")
     with pytest.raises(BadInput, match="running already"):
         slow.start(tmp_path / "c.csv", "tiny")
+    assert slow.forget_waiting().waiting == 0
     slow.cancel()
-    slow.start(tmp_path / "c.csv", "tiny")
-    slow.cancel()
-    assert len(list((tmp_path / "runs").iterdir())) == 2
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
+def test_an_interrupted_run_goes_on_in_its_own_folder(retraining: Callable[[str], Retraining], tmp_path: Path) -> None:
+    slow = retraining(SLOW)
+    slow.start(tmp_path / "c.csv", "tiny", ["--seed", "3"])
+    with pytest.raises(BadInput, match="no fine-tune to go on with"):
+        slow.resume()
+    until(slow, lambda run: run.step == 3)
+    interrupted = slow.cancel()
+    (tmp_path / "script.py").write_text(PREAMBLE + DONE)
+    slow.resume()
+    run = until(slow, lambda run: run.state != "running")
+    assert (run.state, run.out) == ("done", interrupted.out)
+    assert run.metrics["arguments"][-3:] == ["--seed", "3", "--resume"]
 
 
 def test_a_finished_run_gives_its_metrics_and_got_its_flags(
     retraining: Callable[[str], Retraining], tmp_path: Path
 ) -> None:
     done = retraining(DONE)
-    done.start(tmp_path / "c.csv", "tiny", tmp_path / "out", ["--seed", "3"])
+    done.start(tmp_path / "c.csv", "tiny", ["--seed", "3"])
     run = until(done, lambda run: run.state != "running")
     assert (run.state, run.metrics["verdict"]) == ("done", "better")
-    csv, out = str(tmp_path / "c.csv"), str(tmp_path / "out")
-    assert run.metrics["arguments"] == ["--csv", csv, "--model", "tiny", "--out", out, "--seed", "3"]
+    csv = str(tmp_path / "c.csv")
+    assert run.metrics["arguments"] == ["--csv", csv, "--model", "tiny", "--out", run.out, "--seed", "3"]
 
 
 @pytest.mark.parametrize(
@@ -114,9 +143,12 @@ def test_a_process_that_died_is_a_failed_run_with_a_reason(
     assert run.metrics == {}
 
 
-def test_a_folder_that_is_there_is_not_written_into(retraining: Callable[[str], Retraining], tmp_path: Path) -> None:
+def test_a_runs_folder_that_cannot_be_made_is_bad_input(
+    retraining: Callable[[str], Retraining], tmp_path: Path
+) -> None:
+    (tmp_path / "runs").write_text("a file")
     with pytest.raises(BadInput, match="cannot be made"):
-        retraining(DONE).start(tmp_path / "c.csv", "tiny", tmp_path)
+        retraining(DONE).start(tmp_path / "c.csv", "tiny")
 
 
 def test_a_run_cancelled_before_it_can_listen_counts_as_interrupted(
