@@ -9,8 +9,11 @@ fails, is given up by huggingface_hub's own HF_HUB_DOWNLOAD_TIMEOUT and retries.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
@@ -31,8 +34,17 @@ from demo.errors import HubError
 ONLY_SAFETENSORS = "Weights are read from model.safetensors only: a pickle can run code when it is opened."
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@(?!/|.*\.\.)[^@\s]+)?", re.ASCII)
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
-OPTIONAL = ("selected_tags.csv", "metrics.json", "README.md", "preprocess.json")
+OPTIONAL = (
+    "README.md",
+    "selected_tags.csv",
+    "metrics.json",
+    "preprocess.json",
+    "categories.json",
+    "preprocessor_config.json",
+)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _ANSWER_TIMEOUT_SECONDS = 6
+constants.DOWNLOAD_CHUNK_SIZE = 256 * 1024  # or progress is told, and a cancelled download ends, every 10 MB only
 _FAULTS = (HTTPError, OSError, HFValidationError, UnicodeEncodeError)
 _STATUS = {
     401: ("it does not know the token", "Set HF_TOKEN to a token that may read it."),
@@ -47,13 +59,20 @@ def is_repo(ref: str) -> bool:
     return _REPO.fullmatch(ref) is not None
 
 
-def fetch(ref: str) -> tuple[Path, str]:
+Report = Callable[[Path, int, int], None]
+"""Is told the folder of what has arrived, the bytes of the weights that have, and how many there are in all."""
+
+
+def fetch(ref: str, report: Report | None = None) -> tuple[Path, str]:
     """Fetch a checkpoint's files (cached ones are not fetched again): their folder and the commit's full hash.
 
-    Every file is of the commit that the first one resolved to, and the weights come last: a cache that has them
-    has the rest. Where the Hub gives no answer, or none to us, a cached checkpoint is used. Raises HubError.
+    Every file is of the commit that the first one resolved to, and the weights come last. A whole commit that is
+    cached is used without asking the Hub; where the Hub gives no answer, or none to us, a cached checkpoint is.
+    What `report` raises ends the download and is passed on. Raises HubError.
     """
     repo, _, revision = ref.partition("@")
+    if (folder := _whole(repo, revision)) is not None:
+        return folder, revision
     try:
         _ask(repo, _CONFIG, revision or constants.DEFAULT_REVISION)
     except _FAULTS as error:
@@ -70,7 +89,7 @@ def fetch(ref: str) -> tuple[Path, str]:
             if try_to_load_from_cache(repo, name, revision=folder.name) is None:  # not cached, not known to be absent
                 with suppress(RemoteEntryNotFoundError):  # the download says so too, and the cache remembers it
                     _ask(repo, name, folder.name)
-                _download(repo, name, folder.name)
+                _download(repo, name, folder.name, partial(report, folder) if report and name == _WEIGHTS else None)
         except RemoteEntryNotFoundError as error:
             if name == _WEIGHTS:
                 raise _explain(error, name, ref, has_config=True) from error
@@ -80,12 +99,31 @@ def fetch(ref: str) -> tuple[Path, str]:
 
 
 class _Progress(tqdm):
-    """huggingface_hub's progress bar; ends a download that was cut and can only start over, time and again."""
+    """huggingface_hub's progress bar, which also reports to whom it may concern.
+
+    Ends a download that was cut and can only start over, time and again.
+    """
+
+    report: Callable[[int, int], None] | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._arrived = int(kwargs.get("initial") or 0)  # tqdm does not count where it shows nothing
+        self._tell()
 
     def update(self, n: float | None = 1) -> bool | None:
         if n is not None and n < 0:
             raise ConnectionResetError("The connection was cut and the file cannot be continued")
+        self._arrived += int(n or 0)
+        self._tell()
         return super().update(n)
+
+    def update_transfer(self, n: float) -> None:
+        """What crossed the network, which Xet counts apart from what has arrived."""
+
+    def _tell(self) -> None:
+        if self.report is not None:
+            self.report(self._arrived, int(self.total or 0))
 
 
 def _ask(repo: str, name: str, revision: str) -> None:
@@ -93,14 +131,23 @@ def _ask(repo: str, name: str, revision: str) -> None:
     get_hf_file_metadata(hf_hub_url(repo, name, revision=revision), timeout=_ANSWER_TIMEOUT_SECONDS)
 
 
-def _download(repo: str, name: str, revision: str) -> str:
-    return hf_hub_download(repo, name, revision=revision, etag_timeout=_ANSWER_TIMEOUT_SECONDS, tqdm_class=_Progress)
+def _download(repo: str, name: str, revision: str, report: Callable[[int, int], None] | None = None) -> str:
+    bar = type("_Reporting", (_Progress,), {"report": report and staticmethod(report)})
+    return hf_hub_download(repo, name, revision=revision, etag_timeout=_ANSWER_TIMEOUT_SECONDS, tqdm_class=bar)
 
 
 def _cached(repo: str, revision: str) -> Path | None:
     """The folder of a repo's cached files, if its config and its weights are among them."""
     paths = [try_to_load_from_cache(repo, name, revision=revision or None) for name in (_CONFIG, _WEIGHTS)]
     return Path(str(paths[0])).parent if all(isinstance(path, str) for path in paths) else None
+
+
+def _whole(repo: str, revision: str) -> Path | None:
+    """The cached folder of a commit, if it is known which files it has and all of them are there."""
+    if _COMMIT.fullmatch(revision) is None:
+        return None
+    known = all(try_to_load_from_cache(repo, name, revision=revision) is not None for name in OPTIONAL)
+    return _cached(repo, revision) if known else None
 
 
 def _explain(error: Exception, name: str, ref: str, has_config: bool = False) -> HubError:

@@ -1,78 +1,202 @@
-"""The model in use and the one before it, for the whole server: swap, and swap back, without a restart.
+"""The models in memory, shared by all visitors, and the loads under way.
 
-Promises: a reader sees one whole model or the other, never a mixture; a checkpoint that cannot be loaded leaves
-everything as it was. Two models are kept in memory at most, not counting one that is being loaded.
+Promises: whoever has a `Tagger` has one whole model for as long as they hold it; a checkpoint that cannot be loaded
+leaves everything as it was; the same one is loaded once, however many ask. At most `settings.max_models` are kept,
+not counting one that is being loaded: the server's own always, of the others those that were asked for last. Which
+visitor uses which model is not known here; a visitor's page remembers the ref (`ref_of`), and `get` gives the model,
+loading it again where it had to go.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import OrderedDict
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 
-from demo.checkpoint import CONFIG, Checkpoint, load_checkpoint
+from demo import hub
+from demo.checkpoint import CONFIG, load_checkpoint, locate
 from demo.errors import BadInput, CheckpointError
-from demo.settings import Settings
+from demo.settings import EMBEDDED_CHECKPOINT, Settings
 from demo.tagger import Tagger
+
+MAX_VOCABULARIES = 100
+
+
+class _NotWanted(Exception):
+    """Nobody waits for this load any more."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far a load has come: the folder of what has arrived, and bytes of the weights; 0 of 0 where none travel."""
+
+    folder: Path | None = None
+    done: int = 0
+    total: int = 0
+
+    @property
+    def is_download(self) -> bool:
+        return 0 < self.total != self.done
+
+
+class Load:
+    """A checkpoint on its way into memory. `future` gives its Tagger, or raises CheckpointError or HubError."""
+
+    def __init__(self, ref: str) -> None:
+        self.ref = ref
+        self.step = Step()
+        self.future: Future[Tagger] = Future()
+        self.future.set_running_or_notify_cancel()  # one who waits cannot cancel it for the others
+        self.waiting = 1
+
+    def report(self, folder: Path, done: int, total: int) -> None:
+        if self.waiting == 0:
+            raise _NotWanted
+        self.step = Step(folder, done, total)
 
 
 class Models:
-    """Loads `settings.model` at once. Raises CheckpointError or HubError when that fails."""
+    """Loads `settings.model` at once, as `own`. Raises CheckpointError or HubError when that fails."""
 
-    def __init__(self, settings: Settings, load: Callable[[str | None], Checkpoint] = load_checkpoint) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._load = load
-        self._changing = threading.Lock()
-        self._pair: tuple[Tagger, Tagger | None] = (self.load(settings.model), None)  # replaced whole
+        self._lock = threading.Lock()  # for the fields below; never held while something is loaded
+        self._building = threading.Lock()  # one model at a time takes memory that is not yet counted
+        self._kept: OrderedDict[str, Tagger] = OrderedDict()
+        self._loads: dict[str, Load] = {}
+        self._vocabularies: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+        self.own = self._put_to_use(settings.model)
+        self._remember(self.own)
 
-    @property
-    def current(self) -> Tagger:
-        return self._pair[0]
-
-    @property
-    def before(self) -> Tagger | None:
-        """The model that `previous` goes back to, or None."""
-        return self._pair[1]
-
-    def load(self, ref: str | None) -> Tagger:
-        """A checkpoint on the device, not in use yet. Raises CheckpointError or HubError."""
-        checkpoint = self._load(ref)
+    def get(self, ref: str) -> Tagger:
+        """The model of a ref that `ref_of` gave, from memory or loaded here and now. Raises as `load`'s future."""
+        tagger = self._in_memory(ref)
+        if tagger is not None:
+            return tagger
+        load = self.load(ref)
         try:
-            return Tagger(checkpoint, self.settings.device)
-        except (RuntimeError, MemoryError) as error:
-            why = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"{ref} was read but cannot be put to use.", f"{why}.") from error
+            return load.future.result()
+        finally:
+            self.leave(load)
 
-    def use(self, ref: str) -> Tagger:
-        """Load `ref` and put it in the place of the current model. Raises CheckpointError or HubError."""
-        with self._changing:
-            tagger = self.load(ref)
-            if tagger.checkpoint.identity != self.current.checkpoint.identity:
-                self._pair = (tagger, self.current)
-            return self.current
+    def load(self, ref: str) -> Load:
+        """Begin to load a ref, or join those who wait for it already; each who calls this calls `leave` in the end.
 
-    def previous(self) -> Tagger:
-        """Swap back to the model before; a second call undoes the first. Raises BadInput where there is none."""
-        with self._changing:
-            current, before = self._pair
-            if before is None:
-                raise BadInput("There is no previous model.", "None was replaced since the server started.")
-            self._pair = (before, current)
-            return before
+        Raises BadInput for what visitors may not load here.
+        """
+        self.check(ref)
+        if _is_folder(ref) and not (self.settings.is_public and hub.is_repo(ref) and not self._is_ours(ref)):
+            ref = str(Path(ref).absolute())
+        with self._lock:
+            load = self._loads.get(ref)
+            if load is not None:
+                load.waiting += 1
+                return load
+            load = self._loads[ref] = Load(ref)
+        threading.Thread(target=self._run, args=(load,), name=f"load {ref}", daemon=True).start()
+        return load
 
-    def named(self, identity: str) -> Tagger | None:
-        """The current or the previous model, if it is the one of that identity."""
-        return next((tagger for tagger in self._pair if tagger and tagger.checkpoint.identity == identity), None)
+    def leave(self, load: Load) -> None:
+        """Wait no longer. A load that nobody waits for ends at its next step, and what has arrived stays cached."""
+        with self._lock:
+            load.waiting -= 1
+            if load.waiting == 0 and self._loads.get(load.ref) is load:
+                del self._loads[load.ref]
+
+    def check(self, ref: str) -> None:
+        """Raise BadInput, with what may be done instead, for a ref that visitors of this server may not load."""
+        settings, repo = self.settings, ref.partition("@")[0].lower()
+        if self._is_ours(ref) or (_is_folder(ref) and not settings.is_public):
+            return
+        if settings.is_public and not hub.is_repo(ref):
+            raise BadInput(
+                f"{ref} is not loaded here.",
+                "People on other machines reach this server, so of its folders it loads only its own runs.",
+                "Choose from the list, or name a model on the Hub.",
+            )
+        if settings.allow_models is None or not hub.is_repo(ref):
+            return
+        allowed = [name.lower() for name in settings.allow_models]
+        if repo not in allowed and repo.partition("/")[0] not in allowed:
+            only = ", ".join(settings.allow_models) or "none of the Hub"
+            raise BadInput(f"{ref} is not loaded here.", f"This server allows {only}.", "Choose from the list.")
+
+    def identity(self, ref: str) -> str | None:
+        """The identity of a ref's model; None if it is not in memory."""
+        tagger = self._in_memory(ref)
+        return tagger and tagger.checkpoint.identity
+
+    def vocabulary(self, identity: str) -> tuple[str, ...] | None:
+        """The label names of a model that was loaded before, in memory or not; None after a hundred others."""
+        return self._vocabularies.get(identity)
 
     def runs(self) -> list[str]:
         """Folders of finished fine-tunes, newest first."""
         found = self.settings.runs.glob(f"*/{CONFIG}")
         return [str(path.parent) for path in sorted(found, key=_changed, reverse=True)]
 
+    def _in_memory(self, ref: str) -> Tagger | None:
+        with self._lock:
+            if ref == ref_of(self.own):
+                return self.own
+            if ref in self._kept:
+                self._kept.move_to_end(ref)
+            return self._kept.get(ref)
 
-def name_of(tagger: Tagger) -> str:
-    """A short name for a person: the folder's, or owner/name."""
-    return tagger.checkpoint.identity.removeprefix("local:").partition("@")[0]
+    def _is_ours(self, ref: str) -> bool:
+        """Whether a ref is the server's own model, the embedded one or a run."""
+        if ref in (ref_of(self.own), self.settings.model):
+            return True
+        if not _is_folder(ref):
+            return False
+        folder, runs = Path(ref).resolve(), self.settings.runs.resolve()
+        return folder == EMBEDDED_CHECKPOINT or (folder != runs and folder.is_relative_to(runs))
+
+    def _run(self, load: Load) -> None:
+        try:
+            load.future.set_result(self._loaded(load))
+        except BaseException as error:  # whoever waits gets it
+            load.future.set_exception(error)
+        with self._lock:
+            if self._loads.get(load.ref) is load:
+                del self._loads[load.ref]
+
+    def _loaded(self, load: Load) -> Tagger:
+        ref = load.ref
+        if hub.is_repo(ref):
+            folder, commit = hub.fetch(ref, load.report)
+            ref = f"{ref.partition('@')[0]}@{commit}"
+            load.step = Step(folder)
+        with self._building:
+            if load.waiting == 0:
+                raise _NotWanted
+            kept = self._in_memory(ref)
+            if kept is not None and kept.checkpoint.identity == locate(ref)[1]:
+                return kept
+            tagger = self._put_to_use(ref)
+            self._remember(tagger)
+            with self._lock:
+                self._kept[ref] = tagger
+                while len(self._kept) >= self.settings.max_models > 1:
+                    self._kept.popitem(last=False)
+            return tagger
+
+    def _put_to_use(self, ref: str | None) -> Tagger:
+        checkpoint = load_checkpoint(ref)
+        try:
+            return Tagger(checkpoint, self.settings.device)
+        except (RuntimeError, MemoryError) as error:
+            why = " ".join(str(error).split())[:200]
+            raise CheckpointError(f"{ref} was read but cannot be put to use.", f"{why}.") from error
+
+    def _remember(self, tagger: Tagger) -> None:
+        with self._lock:
+            self._vocabularies[tagger.checkpoint.identity] = tagger.checkpoint.labels.names
+            self._vocabularies.move_to_end(tagger.checkpoint.identity)
+            if len(self._vocabularies) > MAX_VOCABULARIES:
+                self._vocabularies.popitem(last=False)
 
 
 def ref_of(tagger: Tagger) -> str:
@@ -81,6 +205,20 @@ def ref_of(tagger: Tagger) -> str:
     if checkpoint.identity.startswith("local:"):
         return str(Path(checkpoint.ref).absolute())
     return checkpoint.identity
+
+
+def name_of(ref: str) -> str:
+    """A short name for a person, of what `ref_of` gave: the folder's, or owner/name."""
+    if ref == str(EMBEDDED_CHECKPOINT):
+        return "TagLoop demo"
+    return Path(ref).name if Path(ref).is_absolute() else ref.partition("@")[0]
+
+
+def _is_folder(ref: str) -> bool:
+    try:
+        return Path(ref).is_dir()
+    except OSError:  # a name too long, or a folder that may not be looked into
+        return False
 
 
 def _changed(path: Path) -> float:

@@ -9,7 +9,9 @@ command line wins over the environment, the environment over the default. Tokens
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,6 +90,15 @@ def _threshold(text: str) -> str | float:
     return number
 
 
+def _models(text: str) -> tuple[str, ...]:
+    """Owners and repos, separated by commas; none for no model at all."""
+    names = () if text.strip() == "none" else tuple(part.strip() for part in text.split(","))
+    for name in names:
+        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name, re.ASCII):
+            raise ValueError("owners and repos such as timm,owner/name are needed, or none")
+    return names
+
+
 MODEL = Flag(
     "model", "checkpoint: owner/name, owner/name@revision or a folder (default: assets/checkpoint)", metavar="REF"
 )
@@ -104,6 +115,13 @@ COMMANDS: dict[str, tuple[Flag, ...]] = {
         Flag("host", "address to listen on (default: GRADIO_SERVER_NAME or 127.0.0.1)", metavar="H"),
         Flag("port", "port to listen on (default: GRADIO_SERVER_PORT or 7860)", None, _count, metavar="P"),
         Flag("mcp", "also serve the API as MCP tools", False, bool),
+        Flag(
+            "allow-models",
+            "the only owners and repos of the Hub that visitors may load, or none (default: any)",
+            None,
+            _models,
+            metavar="OWNER,OWNER/NAME",
+        ),
     ),
     "tag": (
         MODEL,
@@ -279,7 +297,11 @@ def _value(flag: Flag, given: object, source: str, parser: _Parser) -> object:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the app runs with. Limits carry their units in their names."""
+    """What the app runs with. Limits carry their units in their names.
+
+    allow_models: the owners and repos that visitors may load from the Hub; None for any. max_models: how many
+    models are in memory, the server's own among them. on_space: it runs as a Hugging Face Space.
+    """
 
     model: str | None = None
     corrections: Path = Path("corrections")
@@ -289,8 +311,21 @@ class Settings:
     host: str = "127.0.0.1"
     port: int | None = None
     mcp: bool = False
+    allow_models: tuple[str, ...] | None = None
+    on_space: bool = False
+    max_models: int = 3
     max_upload_bytes: int = 32 * 1024 * 1024
     max_queue_length: int = 64
+
+    @property
+    def is_public(self) -> bool:
+        """Whether people on other machines may reach the page."""
+        if self.on_space:
+            return True
+        try:
+            return not ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host != "localhost"
 
     @classmethod
     def from_flags(
@@ -322,4 +357,6 @@ class Settings:
             host=flags.host or environment.get("GRADIO_SERVER_NAME") or "127.0.0.1",
             port=port,
             mcp=flags.mcp,
+            allow_models=flags.allow_models,
+            on_space=bool(environment.get("SPACE_ID")),
         )

@@ -64,7 +64,7 @@ def correct_the_examples(settings: Settings, models: Models) -> None:
     from demo.corrections import Corrections
 
     corrections = Corrections(settings.corrections)
-    checkpoint = models.current.checkpoint
+    checkpoint = models.own.checkpoint
     for name, labels in SEEN.items():
         data = (EXAMPLES / f"{name}.jpg").read_bytes()
         corrections.save(

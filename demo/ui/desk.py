@@ -72,11 +72,26 @@ class Draft:
 
 @dataclass
 class Desk:
-    """One browser tab. place: index in the walk, None for an image from elsewhere."""
+    """One browser tab.
 
+    model, before: refs of the model in use and of the one it replaced. wanted: the ref that is being loaded for
+    this tab, or empty. image: sha256 of the open image, or empty. place: index in the walk, None for an image from
+    elsewhere.
+    """
+
+    model: str
+    before: str | None = None
+    wanted: str = ""
+    image: str = ""
     place: int | None = None
     settled: Draft = field(default_factory=Draft)
     drafts: dict[str, Draft] = field(default_factory=dict)
+
+    def choose(self, model: str) -> None:
+        """Tag with another model; the one before can be gone back to. Whatever was being loaded is not wanted."""
+        self.wanted = ""
+        if model != self.model:
+            self.model, self.before = model, self.model
 
     def leave(self, digest: str, confirmed: Sequence[str], rejected: Sequence[str], slider: float) -> None:
         """Keep what was decided on an image and not saved, for when it is opened again."""

@@ -1,4 +1,4 @@
-"""The page: a header with the model in use, and the tabs Tag, Corrections and Retrain.
+"""The page: a header with the visitor's model, and the tabs Tag, Corrections and Retrain.
 
 `build_page` makes a gr.Blocks; `launch_options` are the arguments of its `launch`, the address left out.
 """
@@ -11,12 +11,13 @@ from typing import Any
 import gradio as gr
 
 from demo.corrections import Corrections
-from demo.errors import DemoError
-from demo.models import Models, name_of
+from demo.models import Models, ref_of
 from demo.retrain import Retraining
 from demo.settings import EXAMPLES, Settings
 from demo.ui.corrections_tab import CorrectionsTab
-from demo.ui.panel import QUIET, Panel, asked
+from demo.ui.desk import Desk
+from demo.ui.model_box import ModelBox
+from demo.ui.panel import QUIET
 from demo.ui.programs import add_programs
 from demo.ui.retrain_tab import RetrainTab
 from demo.ui.serving import app_kwargs, refuse_addresses
@@ -35,54 +36,33 @@ def build_page(
     tagging = Tagging(settings, models, corrections, examples)
 
     with gr.Blocks(title="TagLoop", delete_cache=(3600, CACHE_SECONDS), analytics_enabled=False) as page:
+        desk = gr.State(Desk(ref_of(models.own)))
         with gr.Row(elem_id="header"):
             gr.HTML("<h1>TagLoop</h1>", elem_id="name", apply_default_css=False)
-            model_box = Panel("model_box")
+            model_box = ModelBox(models, desk)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Tag", id="tag"):
-                tag_tab = TagTab(tagging)
+                tag_tab = TagTab(tagging, desk)
             with gr.Tab("Corrections", id="corrections") as second:
                 corrections_tab = CorrectionsTab(corrections)
             with gr.Tab("Retrain", id="retrain") as third:
-                retrain_tab = RetrainTab(models, corrections, retraining or Retraining(settings))
+                retrain_tab = RetrainTab(models, corrections, retraining or Retraining(settings), desk)
         add_programs(settings, models, corrections)
 
-        def model_value(error: str = "") -> dict[str, Any]:
-            return describe(models, error)
-
-        def load_model(event: gr.EventData) -> dict[str, Any]:
-            try:
-                models.use(asked(event, "ref", str))
-            except DemoError as error:
-                return model_value(str(error))
-            return model_value()
-
-        loaded = model_box.load_model(load_model, None, model_box, **QUIET)
+        chosen = [desk, model_box.choice]
+        entered = page.load(model_box.enter, chosen, model_box.shown, concurrency_limit=None, **QUIET)
         for swapped in retrain_tab.swapped:
-            swapped.then(model_value, None, model_box, **QUIET)
-        for swapped in [loaded, *retrain_tab.swapped]:
-            swapped.then(tag_tab.tag_again, [tag_tab.editor, tag_tab.desk], tag_tab.shown, **QUIET)
+            swapped.then(model_box.swapped_elsewhere, chosen, model_box.shown, **QUIET)
+        for swapped in [entered, model_box.swapped, *retrain_tab.swapped]:
+            tag_tab.tags_again(swapped)
         second.select(corrections_tab.value, None, corrections_tab.table, **QUIET)
-        third.select(retrain_tab.look, None, [retrain_tab.panel, retrain_tab.timer], **QUIET)
-        page.load(model_value, None, model_box, **QUIET)
+        third.select(retrain_tab.look, desk, [retrain_tab.panel, retrain_tab.timer], **QUIET)
         page.load(tag_tab.examples_value, None, tag_tab.examples, **QUIET)
         if settings.images is not None:
-            page.load(tag_tab.open_first, tag_tab.desk, tag_tab.shown, **QUIET)
+            page.load(tag_tab.open_first, desk, tag_tab.shown, **QUIET)
     refuse_addresses(page)
     page.queue(max_size=settings.max_queue_length)
     return page
-
-
-def describe(models: Models, error: str = "") -> dict[str, Any]:
-    """The model box: what is in use and what could be."""
-    tagger = models.current
-    return {
-        "name": name_of(tagger),
-        "title": tagger.checkpoint.identity,
-        "where": f"{len(tagger.checkpoint.labels):,} labels · {tagger.device} · {tagger.precision}",
-        "runs": models.runs(),
-        "error": error,
-    }
 
 
 def launch_options(settings: Settings) -> dict[str, Any]:

@@ -30,10 +30,10 @@ class Tags(TypedDict):
 
 
 def add_programs(settings: Settings, models: Models, corrections: Corrections) -> None:
-    """Add the endpoints to the Blocks that is being built."""
+    """Add the endpoints to the Blocks that is being built; they use the model that the server was started with."""
 
     def scored(image: dict[str, Any]) -> tuple[bytes, Tagger, np.ndarray]:
-        data, tagger = read_upload(image), models.current
+        data, tagger = read_upload(image), models.own
         return data, tagger, tagger.tag(decode(data, settings.max_upload_bytes)).scores
 
     def tag(image: FileData, threshold: float | None = None) -> Tags:

@@ -11,8 +11,9 @@ import gradio as gr
 
 from demo.corrections import Corrections
 from demo.errors import DemoError
-from demo.models import Models, name_of, ref_of
+from demo.models import Models, name_of
 from demo.retrain import Retraining, Run
+from demo.ui.desk import Desk
 from demo.ui.panel import QUIET, Panel
 
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -30,81 +31,81 @@ VERDICTS = {
 
 
 class RetrainTab:
-    """Built inside a gr.Tab. `value` is for the page to push; after `self.swapped` the model in use has changed."""
+    """Built inside a gr.Tab. `look` is for the page to call; after `self.swapped` the visitor's model has changed."""
 
-    def __init__(self, models: Models, corrections: Corrections, retraining: Retraining) -> None:
+    def __init__(self, models: Models, corrections: Corrections, retraining: Retraining, desk: gr.State) -> None:
         self.models, self.corrections, self.retraining = models, corrections, retraining
         self.panel = Panel("retrain")
         self.timer = gr.Timer(SECONDS_BETWEEN_LOOKS, active=False)
         shown = [self.panel, self.timer]
-        self.panel.start(self._start, None, shown, **QUIET)
-        self.panel.cancel(self._cancel, None, shown, **QUIET)
-        self.timer.tick(self.look, None, shown, **QUIET)
+        self.panel.start(self._start, desk, shown, **QUIET)
+        self.panel.cancel(self._cancel, desk, shown, **QUIET)
+        self.timer.tick(self.look, desk, shown, **QUIET)
         self.swapped = [
-            self.panel.use_model(self._use, None, self.panel, **QUIET),
-            self.panel.go_back(self._go_back, None, self.panel, **QUIET),
+            self.panel.use_model(self._use, desk, self.panel, **QUIET),
+            self.panel.go_back(self._go_back, desk, self.panel, **QUIET),
         ]
 
-    def value(self, error: str = "") -> dict[str, Any]:
+    def value(self, desk: Desk, error: str = "") -> dict[str, Any]:
         """All that the panel shows."""
         run = self.retraining.status()
         totals = self._totals()
-        before = self.models.before
         return {
             "images": totals,
-            "model": name_of(self.models.current),
-            "before": name_of(before) if before else None,
+            "model": name_of(desk.model),
+            "before": name_of(desk.before) if desk.before else None,
             "run": {key: value for key, value in asdict(run).items() if key not in ("metrics", "out")},
             "ending": " ".join(part for part in (ENDINGS.get(run.state), run.message) if part),
             "report": report(run) if run.state == "done" else None,
-            "offer": self._offer(run),
+            "offer": _offer(run, desk),
             "error": error,
         }
 
-    def look(self) -> tuple:
+    def look(self, desk: Desk) -> tuple:
         """The panel and its timer, which ticks only while a run goes on."""
-        value = self.value()
+        value = self.value(desk)
         return value, gr.Timer(active=value["run"]["state"] == "running")
 
-    def _start(self) -> tuple:
+    def _start(self, desk: Desk) -> tuple:
         try:
-            self.retraining.start(self.corrections.csv_path, ref_of(self.models.current))
+            self.retraining.start(self.corrections.csv_path, desk.model)
         except DemoError as error:
-            return self.value(str(error)), gr.Timer(active=self.retraining.status().state == "running")
-        return self.look()
+            return self.value(desk, str(error)), gr.Timer(active=self.retraining.status().state == "running")
+        return self.look(desk)
 
-    def _cancel(self) -> tuple:
+    def _cancel(self, desk: Desk) -> tuple:
         self.retraining.cancel()
-        return self.look()
+        return self.look(desk)
 
-    def _use(self) -> dict[str, Any]:
+    def _use(self, desk: Desk) -> dict[str, Any]:
         run = self.retraining.status()
-        if not self._offer(run):
-            return self.value("There is no new model to use.")
-        try:
-            self.models.use(run.out)
-        except DemoError as error:
-            return self.value(str(error))
-        return self.value()
+        return self._swap(desk, run.out if _offer(run, desk) else None)
 
-    def _go_back(self) -> dict[str, Any]:
-        try:
-            self.models.previous()
-        except DemoError as error:
-            return self.value(str(error))
-        return self.value()
+    def _go_back(self, desk: Desk) -> dict[str, Any]:
+        return self._swap(desk, desk.before)
 
-    def _offer(self, run: Run) -> bool:
-        """Whether the last run's model may be put to use: done, not worse, and not in use already."""
-        if run.state != "done" or run.metrics.get("verdict") not in ("better", "same", "unmeasured"):
-            return False
-        return Path(self.models.current.checkpoint.ref).absolute() != Path(run.out)
+    def _swap(self, desk: Desk, ref: str | None) -> dict[str, Any]:
+        """Let this visitor tag with another model, once it is known to load."""
+        if ref is None:
+            return self.value(desk, "There is no such model.")
+        try:
+            self.models.get(ref)
+        except DemoError as error:
+            return self.value(desk, str(error))
+        desk.choose(ref)
+        return self.value(desk)
 
     def _totals(self) -> int:
         try:
             return self.corrections.totals()["images"]
         except DemoError:
             return 0
+
+
+def _offer(run: Run, desk: Desk) -> bool:
+    """Whether the last run's model may be put to use: done, not worse, and not in use already."""
+    is_good = run.state == "done" and run.metrics.get("verdict") in ("better", "same", "unmeasured")
+    return is_good and desk.model != run.out
 
 
 def report(run: Run) -> dict[str, Any]:

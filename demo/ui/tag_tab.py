@@ -15,14 +15,15 @@ from demo.ui.tag_editor import Decisions, Status, TagEditor
 from demo.ui.tagging import Tagging
 
 Steps = Iterator[tuple]
+TAGGING_AT_ONCE = 4
+"""Of each kind of event; one that has to wait until its model is loaded again does not keep the others waiting."""
 
 
 class TagTab:
-    """Built inside a gr.Tab; `open_first` and `tag_again` are for the page to call."""
+    """Built inside a gr.Tab; `open_first` and `tags_again` are for the page to call. desk: the visitor's `Desk`."""
 
-    def __init__(self, tagging: Tagging) -> None:
-        self.tagging = tagging
-        self.desk = gr.State(Desk())
+    def __init__(self, tagging: Tagging, desk: gr.State) -> None:
+        self.tagging, self.desk = tagging, desk
         with gr.Row(elem_id="desk"):
             with gr.Column(elem_id="picture", min_width=0):
                 self.image = ImageInput(
@@ -47,7 +48,7 @@ class TagTab:
             (self.examples.pick, self._pick, []),
             (self.editor.next, self._next, []),
         ):
-            event(handler, [*inputs, self.editor, self.desk], self.shown, **QUIET)
+            event(handler, [*inputs, self.editor, self.desk], self.shown, concurrency_limit=TAGGING_AT_ONCE, **QUIET)
         self.editor.save(self._save, [self.editor, self.desk], [self.editor, self.desk], **QUIET)
 
     def _upload(self, data: bytes | None, decisions: Decisions | None, desk: Desk) -> Steps:
@@ -82,9 +83,18 @@ class TagTab:
         ]
         return {"examples": pictures}
 
-    def tag_again(self, decisions: Decisions | None, desk: Desk) -> tuple:
-        """Another model may be in use: what is open is tagged by it, and the decisions stay."""
+    def tags_again(self, swapped: Any) -> None:
+        """After that event another model may be in use: what is open is tagged by it, and the decisions stay."""
+        inputs = [self.editor, self.desk]
+        swapped.then(self._tag_again, inputs, self.shown, concurrency_limit=TAGGING_AT_ONCE, **QUIET)
+
+    def _tag_again(self, decisions: Decisions | None, desk: Desk) -> Steps:
+        if decisions is None or not self.tagging.is_of_another_model(decisions, desk):
+            yield gr.skip(), gr.skip(), gr.skip(), gr.skip()
+            return
+        yield self._busy(desk)
         view = self.tagging.tag_again(decisions, desk)
         if view is None:
-            return gr.skip(), Status("note", ""), {"keep": True}, desk
-        return gr.skip(), view.editor, view.facts, desk
+            yield gr.skip(), Status("note", ""), {"keep": True}, desk
+        else:
+            yield gr.skip(), view.editor, view.facts, desk

@@ -10,13 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from PIL import Image
+
 from demo.corrections import Corrections
 from demo.errors import DemoError, ImageRejected
 from demo.images import decode, extension, find_images, thumbnail
 from demo.models import Models
 from demo.rows import Correction, from_line
 from demo.settings import EXAMPLES, Settings
-from demo.tagger import Tagger
+from demo.tagger import Tagged, Tagger
 from demo.ui.desk import Desk, Draft, OpenImage, OpenImages
 from demo.ui.tag_editor import Decisions, EditorState, Status
 
@@ -54,16 +56,15 @@ class Tagging:
         """Tag the bytes of an image; one that is refused leaves the page as it is, with a message."""
         if data is None:
             self._leave(decisions, desk)
-            return self._nothing()
+            return self._nothing(desk)
         try:
             image = decode(data, self.settings.max_upload_bytes)
             opened = OpenImage(data, extension(data), image.size, name)
-            tagger = self.models.current
-            tagged = tagger.tag(image)
-        except ImageRejected as error:
+            tagger, tagged = self._tagged(image, desk)
+        except DemoError as error:
             return self._refused(error, decisions)
         self._leave(decisions, desk)
-        digest = self.open_images.add(opened)
+        digest = desk.image = self.open_images.add(opened)
         draft, note = self._kept(digest, desk)
         desk.settled = Draft() if digest in desk.drafts else draft
         return View(
@@ -92,7 +93,7 @@ class Tagging:
     def open_first(self, desk: Desk) -> View:
         """What the page starts with: the first image of `--images`, or nothing."""
         if self.settings.images is None or not self.walk:
-            return self._nothing()
+            return self._nothing(desk)
         return self.open_place(0, None, desk)
 
     def go_on(self, decisions: Decisions | None, desk: Desk) -> View:
@@ -107,7 +108,7 @@ class Tagging:
             return self.open_place(place, decisions, desk)
         self._leave(decisions, desk)
         was_last, desk.place = desk.place is not None, None
-        view = self._nothing()
+        view = self._nothing(desk)
         if was_last and self.settings.images is not None:
             return view._replace(editor=Status("note", "That was the last image of the folder.", clear=True))
         return view
@@ -117,8 +118,8 @@ class Tagging:
         if decisions is None:
             return Status("error", "There is no image to save.")
         digest, _, identity = decisions.key.partition(":")
-        opened, tagger = self.open_images.get(digest), self.models.named(identity)
-        if opened is None or tagger is None:
+        opened, vocabulary = self.open_images.get(digest), self.models.vocabulary(identity)
+        if opened is None or vocabulary is None:
             gone = "image was opened" if opened is None else "model was in use"
             return Status("error", f"Not saved: this {gone} too long ago. Open the image again.")
         try:
@@ -131,7 +132,7 @@ class Tagging:
                 model_labels=decisions.model_labels,
                 threshold=decisions.threshold,
                 model=identity,
-                vocabulary=tagger.checkpoint.labels.names,
+                vocabulary=vocabulary,
             )
         except DemoError as error:
             return Status("error", f"Not saved. {error}")
@@ -139,13 +140,25 @@ class Tagging:
         rejected = f", {len(row.rejected)} rejected" if row.rejected else ""
         return Status("saved", f"Saved with {_count(len(row.labels), 'label')}{rejected}.")
 
-    def tag_again(self, decisions: Decisions | None, desk: Desk) -> View | None:
-        """The open image under the model that is in use now, with the decisions; None where that changes nothing."""
-        digest, _, identity = decisions.key.partition(":") if decisions else ("", "", "")
-        opened, tagger = self.open_images.get(digest), self.models.current
-        if decisions is None or opened is None or identity == tagger.checkpoint.identity:
+    def is_of_another_model(self, decisions: Decisions | None, desk: Desk) -> bool:
+        """Whether the open image was tagged by another model than the visitor's of now."""
+        if decisions is None:
+            return False
+        digest, _, identity = decisions.key.partition(":")
+        return digest == desk.image and identity != self.models.identity(desk.model)
+
+    def tag_again(self, decisions: Decisions, desk: Desk) -> View | None:
+        """The open image under the visitor's model of now, with the decisions; None if it is no longer open."""
+        digest = decisions.key.partition(":")[0]
+        opened = self.open_images.get(digest)
+        if opened is None:
             return None
-        tagged = tagger.tag(decode(opened.data, self.settings.max_upload_bytes))
+        try:
+            tagger, tagged = self._tagged(decode(opened.data, self.settings.max_upload_bytes), desk)
+        except DemoError as error:
+            return self._refused(error, decisions)
+        if desk.image != digest:
+            return None
         draft = Draft(decisions.confirmed, decisions.rejected)
         note = "Tagged again, by the model that is in use now."
         return View(
@@ -153,6 +166,15 @@ class Tagging:
             _state(tagger, digest, tagged.scores, draft, note),
             self._facts(opened, tagger, tagged.milliseconds, desk),
         )
+
+    def _tagged(self, image: Image.Image, desk: Desk) -> tuple[Tagger, Tagged]:
+        """An image tagged by the visitor's model; once more where they changed it meanwhile."""
+        while True:
+            model = desk.model
+            tagger = self.models.get(model)
+            tagged = tagger.tag(image)
+            if desk.model == model:
+                return tagger, tagged
 
     def _kept(self, digest: str, desk: Desk) -> tuple[Draft, str]:
         """What was decided on an image before, and a note that says so."""
@@ -177,7 +199,8 @@ class Tagging:
         kept = "" if before is None else " The image before is still open."
         return View(before and _shown(before), Status("error", f"{error}{kept}"), {"keep": before is not None})
 
-    def _nothing(self) -> View:
+    def _nothing(self, desk: Desk) -> View:
+        desk.image = ""
         return View(None, None, {})
 
     def _facts(self, opened: OpenImage, tagger: Tagger, milliseconds: float, desk: Desk) -> dict[str, Any]:

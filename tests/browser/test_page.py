@@ -46,7 +46,7 @@ class Site:
         self.models = Models(self.settings)
         self.retraining = Retraining(self.settings, FAST)
         self.corrections = Corrections(self.settings.corrections)
-        self.names = self.models.current.checkpoint.labels.names
+        self.names = self.models.own.checkpoint.labels.names
         blocks = build_page(self.settings, self.models, self.retraining)
         options = launch_options(self.settings)
         options = {key: value for key, value in options.items() if key not in ("ssr_mode", "quiet")}
@@ -114,7 +114,7 @@ def save_some(site: Site, make_image: Callable[..., bytes], count: int) -> None:
             reviewed="all",
             model_labels=[site.names[3 + seed % 3]],
             threshold=0.4,
-            model=site.models.current.checkpoint.identity,
+            model=site.models.own.checkpoint.identity,
             vocabulary=site.names,
         )
 
@@ -126,7 +126,7 @@ def test_an_example_is_one_click_away_and_shows_chips_with_scores(site: Site) ->
     assert scores == sorted(scores, reverse=True)
     assert all(0 <= score <= 1 for score in scores)
     expect(site.id("active-count")).to_have_text(
-        str(sum(score >= site.models.current.checkpoint.threshold for score in scores))
+        str(sum(score >= site.models.own.checkpoint.threshold for score in scores))
     )
     expect(site.page.locator(".facts p")).to_contain_text("ms on cpu, fp32")
     expect(site.image).to_be_visible()
@@ -164,8 +164,8 @@ def test_saving_writes_exactly_what_was_seen(site: Site, make_image: Callable[..
     assert set(json.loads(row["labels"])) == {*active[1:], candidates[-1]}
     assert json.loads(row["rejected"]) == [active[0]]
     assert json.loads(row["model_labels"]) == active
-    assert (row["reviewed"], row["threshold"]) == ("listed", str(site.models.current.checkpoint.threshold))
-    assert row["model"] == site.models.current.checkpoint.identity
+    assert (row["reviewed"], row["threshold"]) == ("listed", str(site.models.own.checkpoint.threshold))
+    assert row["model"] == site.models.own.checkpoint.identity
     assert (site.settings.corrections / row["file_name"]).read_bytes() == data
 
 
@@ -334,7 +334,7 @@ def test_retrain_use_the_model_and_go_back(site: Site, make_image: Callable[...,
     site.tab("Retrain")
     site.id("previous-model").click()
     expect(site.id("model")).to_contain_text("tiny")
-    assert site.models.current.checkpoint.identity.startswith("local:tiny@")
+    assert site.models.own.checkpoint.identity.startswith("local:tiny@")
 
 
 def test_another_model_is_loaded_and_a_wrong_one_leaves_the_old(
@@ -400,6 +400,6 @@ def test_image_and_editor_fit_the_screen(site: Site) -> None:
 
 def test_scores_are_the_models_own(site: Site) -> None:
     site.pick("wine")
-    expected = Tagger(site.models.current.checkpoint, "cpu").tag(decode((EXAMPLES / "wine.jpg").read_bytes())).scores
+    expected = Tagger(site.models.own.checkpoint, "cpu").tag(decode((EXAMPLES / "wine.jpg").read_bytes())).scores
     for name, score in zip(site.names, expected, strict=True):
         assert abs(float(site.chip(name).get_attribute("data-score")) - score) < 1e-5

@@ -1,0 +1,163 @@
+"""The model box in the header: what this visitor tags with, what they could load, and the load while it goes on.
+
+A load runs in a thread of its own (`demo.models`); what waits for it here takes no thread, so nobody who tags waits
+for it. The choice and what was used lately stay in the visitor's browser.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from demo import hub
+from demo.errors import BadInput, DemoError
+from demo.models import Load, Models, name_of, ref_of
+from demo.settings import EMBEDDED_CHECKPOINT
+from demo.ui.desk import Desk
+from demo.ui.first_look import arriving, first_look
+from demo.ui.panel import QUIET, Panel, asked
+
+SECONDS_BETWEEN_LOOKS = 0.25
+MAX_RECENT, MAX_REF = 5, 500
+WELL_KNOWN = (  # sizes are of the fp32 weights in decimal megabytes
+    ("SmilingWolf/wd-vit-tagger-v3", "drawings, anime · 10,861 labels · 378 MB"),
+    ("SmilingWolf/wd-swinv2-tagger-v3", "drawings, anime · 10,861 labels · 392 MB"),
+    ("SmilingWolf/wd-vit-large-tagger-v3", "drawings, anime · 10,861 labels · 1,260 MB"),
+    ("animetimm/caformer_b36.dbv4-full", "drawings, anime · 12,476 labels · 536 MB · gated"),
+    ("google/vit-base-patch16-224", "photos · 1,000 labels, one to an image · 346 MB"),
+    ("timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k", "photos · 1,000 labels, one to an image · 23 MB"),
+)
+SINGLE_LABEL = (
+    "This model was trained to choose one label an image: its scores share a total of 1 and are not independent, so "
+    "a second label on an image scores low even where it is right."
+)
+
+
+class ModelBox:
+    """Built inside the header. After `swapped`, and after `enter`, the visitor's model may be another one."""
+
+    def __init__(self, models: Models, desk: gr.State) -> None:
+        self.models = models
+        self.panel = Panel("model_box")
+        self.choice = gr.BrowserState({}, storage_key="tagloop-model", secret="tagloop")
+        self.shown = [self.panel, self.choice]
+        inputs = [desk, self.choice]
+        self.swapped = self.panel.load_model(self._load, inputs, self.shown, concurrency_limit=None, **QUIET)
+        self.panel.cancel_load(self._cancel, desk, None, **QUIET)
+
+    def value(self, desk: Desk, choice: Any, error: str = "") -> dict[str, Any]:
+        """All that the box shows while nothing is loaded."""
+        try:
+            tagger = self.models.get(desk.model)
+        except DemoError as gone:
+            tagger, error = self.models.own, f"{gone} The server's own model is in use instead."
+            desk.choose(ref_of(tagger))
+        checkpoint, settings = tagger.checkpoint, self.models.settings
+        allowed = settings.allow_models
+        free = allowed is None or any("/" not in name for name in allowed)
+        hint = "owner/name on the Hub" if settings.is_public else "Folder or owner/name"
+        return {
+            "name": name_of(desk.model),
+            "title": checkpoint.identity,
+            "where": f"{len(checkpoint.labels):,} labels · {tagger.device} · {tagger.precision}",
+            "look": first_look(checkpoint),
+            "warning": SINGLE_LABEL if checkpoint.single_label else "",
+            "suggestions": self._suggestions(_recent(choice)),
+            "free": free,
+            "hint": hint if free else "Choose another model",
+            "error": error,
+        }
+
+    def swapped_elsewhere(self, desk: Desk, choice: Any) -> tuple:
+        """The visitor's model was changed by another part of the page."""
+        return self.value(desk, choice), {"model": desk.model, "recent": _recent(choice)}
+
+    async def enter(self, desk: Desk, choice: Any) -> AsyncIterator[tuple]:
+        """The page was loaded: go on with the model that this visitor used before."""
+        yield self.value(desk, choice), gr.skip()
+        ref = choice.get("model") if isinstance(choice, dict) else None
+        if isinstance(ref, str) and ref != desk.model:
+            async for shown in self._switch(ref[:MAX_REF], desk, choice):
+                yield shown
+
+    async def _load(self, desk: Desk, choice: Any, event: gr.EventData) -> AsyncIterator[tuple]:
+        async for shown in self._switch(asked(event, "ref", str).strip()[:MAX_REF], desk, choice):
+            yield shown
+
+    def _cancel(self, desk: Desk) -> None:
+        desk.wanted = ""
+
+    async def _switch(self, ref: str, desk: Desk, choice: Any) -> AsyncIterator[tuple]:
+        """Load a model for this visitor; they tag with the one before until it is there, and if it fails."""
+        desk.wanted, error = ref, ""
+        try:
+            load = self.models.load(ref)
+            waiter = asyncio.wrap_future(load.future)
+            try:
+                while not waiter.done() and desk.wanted == ref:
+                    yield {"loading": _loading(load, ref)}, gr.skip()
+                    await asyncio.wait([waiter], timeout=SECONDS_BETWEEN_LOOKS)
+                if desk.wanted == ref:
+                    desk.choose(ref_of(waiter.result()))
+                    recent = [ref, *(other for other in _recent(choice) if other != ref)]
+                    choice = {"model": desk.model, "recent": recent[:MAX_RECENT]}
+            finally:
+                waiter.cancel()
+                self.models.leave(load)
+        except DemoError as failed:
+            error = str(failed)
+        yield self.value(desk, choice, error), choice
+
+    def _suggestions(self, recent: list[str]) -> list[dict[str, str]]:
+        """What may be loaded here: ref, name, a note, and the group it is listed under."""
+        models = self.models
+        own, embedded = ref_of(models.own), str(EMBEDDED_CHECKPOINT)
+        notes = dict(WELL_KNOWN)
+        named = [name for name in models.settings.allow_models or () if "/" in name]
+        listed = [
+            *([(own, "what the server was started with", "This server")] if own != embedded else []),
+            (embedded, "photos · 61 labels · 11 MB · comes with TagLoop", "This server"),
+            *((ref, notes.get(ref, ""), "Used lately") for ref in recent),
+            *((run, "a fine-tune", "Runs") for run in models.runs()),
+            *((ref, note, "On the Hub") for ref, note in WELL_KNOWN),
+            *((ref, "", "On the Hub") for ref in named),
+        ]
+        found: dict[str, dict[str, str]] = {}
+        for ref, note, group in listed:
+            key = str(Path(ref).absolute()) if not hub.is_repo(ref) or Path(ref).is_dir() else ref
+            try:
+                models.check(ref)
+            except BadInput:
+                continue
+            name = name_of(key) if key == embedded else _short(key)
+            found.setdefault(key, {"ref": ref, "name": name, "note": note, "group": group})
+        return list(found.values())
+
+
+def _loading(load: Load, ref: str) -> dict[str, Any]:
+    step = load.step
+    stage = "Asking the Hub…" if step.folder is None and hub.is_repo(load.ref) else "Reading the weights…"
+    done, total = (step.done, step.total) if step.is_download else (0, 0)
+    look = arriving(step.folder)
+    return {"ref": ref, "name": _short(load.ref), "stage": stage, "done": done, "total": total, "look": look}
+
+
+def _recent(choice: Any) -> list[str]:
+    """The refs used lately, as far as what the browser kept can be believed."""
+    kept = choice.get("recent") if isinstance(choice, dict) else None
+    return (
+        [ref for ref in kept[:MAX_RECENT] if isinstance(ref, str) and len(ref) <= MAX_REF]
+        if isinstance(kept, list)
+        else []
+    )
+
+
+def _short(ref: str) -> str:
+    """A folder below the working directory by its path from there, anything else as it is."""
+    path = Path(ref)
+    return os.path.relpath(path) if path.is_absolute() and path.is_relative_to(Path.cwd()) else ref
