@@ -28,7 +28,7 @@ from tqdm import tqdm
 from demo import durable, images
 from demo.errors import EXIT_DONE, EXIT_SKIPPED, BadInput, DemoError, ImageRejected, Interrupted, command
 from demo.settings import parse_flags
-from demo.thresholds import active, mcut
+from demo.thresholds import active, mcut, one_of_each, rivals
 
 if TYPE_CHECKING:
     import torch
@@ -86,21 +86,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def chooser(threshold: float | str | None, checkpoint: Checkpoint) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from one image's scores (L,) to a bool array: which labels are written. Raises BadInput."""
-    if threshold == "mcut":
-        return lambda scores: active(scores, mcut(scores))
-    if threshold == "tuned":
-        tuned = checkpoint.labels.thresholds
-        if not tuned:
-            raise BadInput(
-                "--threshold tuned needs thresholds per label.",
-                f"{checkpoint.identity} has none.",
-                "Use a number or mcut.",
-            )
-        levels = np.array([checkpoint.threshold if own is None else own for own in tuned], np.float32)
-        return lambda scores: active(scores, levels)
-    level = checkpoint.threshold if threshold is None else float(threshold)
-    return lambda scores: active(scores, level)
+    """A function from one image's scores (L,) to a bool array: which labels are written.
+
+    Of labels that exclude each other the best one is, at any threshold. Raises BadInput.
+    """
+    labels = checkpoint.labels
+    if threshold == "tuned" and not labels.thresholds:
+        raise BadInput(
+            "--threshold tuned needs thresholds per label.",
+            f"{checkpoint.identity} has none.",
+            "Use a number or mcut.",
+        )
+    groups = rivals(labels.categories, labels.exclusive)
+    given = checkpoint.threshold if threshold in (None, "tuned", "mcut") else float(threshold)
+    own = labels.thresholds if threshold == "tuned" else (None,) * len(labels)
+    levels = np.array([given if level is None else level for level in own], np.float32)
+
+    def choose(scores: np.ndarray) -> np.ndarray:
+        return one_of_each(active(scores, mcut(scores) if threshold == "mcut" else levels), scores, groups)
+
+    return choose
 
 
 def scored(

@@ -126,6 +126,23 @@ def test_tuned_uses_each_labels_threshold_and_the_recommended_one_for_the_rest(p
         assert set(json.loads(row["labels"])) == {LABELS[place] for place in wanted}
 
 
+RATED = 'cat,rating,0.5\nnull,rating,\ndining-table,,0.4\n"näher, ""quoted""",,0.6\n'
+
+
+@pytest.mark.parametrize("threshold", [0, 0.35, 1, "tuned", "mcut"])
+def test_of_labels_that_exclude_each_other_the_best_alone_is_written(
+    photos: Path, tmp_path: Path, threshold: float | str
+) -> None:
+    (tmp_path / "rated").mkdir()
+    checkpoint = build(tmp_path / "rated", RATED)
+    assert run(photos, checkpoint, "--threshold", threshold) == 0
+    for name, own in expected(photos, checkpoint).items():
+        written = next(json.loads(r["labels"]) for r in rows(photos.parent / "tags.csv") if r["file_name"] == name)
+        assert {*written} & {"cat", "null"} == {LABELS[own[:2].argmax()]}
+        level = {"tuned": np.float32([0.4, 0.6]), "mcut": mcut(own)}.get(threshold, threshold)
+        assert {*written} & {*LABELS[2:]} == {LABELS[place + 2] for place in np.flatnonzero(own[2:] >= level)}
+
+
 def test_mcut_cuts_each_image_at_its_widest_gap(photos: Path, checkpoint: Path) -> None:
     assert run(photos, checkpoint, "--threshold", "mcut") == 0
     truth = expected(photos, checkpoint)

@@ -6,13 +6,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demo.errors import TargetsError
-from demo.thresholds import SWEEP, Curve, active, mcut, per_label_thresholds, sweep
+from demo.thresholds import SWEEP, Curve, active, mcut, one_of_each, per_label_thresholds, rivals, sweep
 
 
 def test_a_score_at_the_threshold_is_active_in_float32():
     scores = np.array([0.35, 0.3499999], np.float32)
     assert active(scores, 0.35).tolist() == [True, False]
     assert active(scores, np.array([0.4, 0.3])).tolist() == [False, True]
+
+
+def test_of_rivals_the_best_alone_is_active_at_any_threshold():
+    groups = rivals(("rating", "general", "rating", "", "rating"), {"rating", "unheard of"})
+    assert [group.tolist() for group in groups] == [[0, 2, 4]]
+    scores = np.float32([0.2, 0.9, 0.3, 0.1, 0.3])
+    assert one_of_each(active(scores, 0.25), scores, groups).tolist() == [False, True, True, False, False]
+    assert one_of_each(active(scores, 1), scores, groups).tolist() == [False, False, True, False, False]
+    assert rivals((), {"rating"}) == []
 
 
 @given(st.integers(0, 2**32 - 1))

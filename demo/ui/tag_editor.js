@@ -5,104 +5,65 @@ const find = (selector) => element.querySelector(selector);
 const named = (name) => find(`[data-testid="${name}"]`);
 const root = named("tag-editor");
 const [slider, field, undo, redo, save, reviewAll] = ["threshold", "add-label", "undo", "redo", "save", "review-all"].map(named);
-const [box, list, reset] = [find(".chips"), find(".add ul"), find(".reset")];
+const [box, list, reset, stage] = [".groups", ".add ul", ".reset", ".stage"].map(find);
 const tunedSwitch = find(".tuned input");
-const bands = Object.fromEntries(Array.from(box.querySelectorAll(".band"), (band) => [band.dataset.band, band]));
 const pulse = find(".bones").animate({ opacity: [1, 0.45, 1] }, { duration: 1800, iterations: Infinity });
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 let value; // what Python pushed last
 let tags; // its Tags; undefined while there is no image
-let view; // what the chips show now
-let chips = new Map(); // name → chip, each made once an image
-let shown = []; // the chips of rank 0 … view.end
-let kept = []; // the decided chips after them
+let totals; // of all groups, as they are shown
 let roving; // the one chip that Tab reaches
 let announcement;
 
-const threshold = () => Number(slider.value);
 const text = (number) => number.toFixed(3);
-
-function makeChip(name) {
-  const chip = document.createElement("button");
-  const [label, score] = [document.createElement("bdi"), document.createElement("small")];
-  chip.type = "button";
-  chip.className = "chip";
-  chip.tabIndex = -1;
-  chip.dataset.label = label.textContent = chip.title = name;
-  chip.dataset.score = tags.has(name) ? tags.scoreOf(name) : "";
-  chip.style.setProperty("--score", tags.has(name) ? tags.scoreOf(name) : 0);
-  score.textContent = tags.has(name) ? tags.scoreOf(name).toFixed(2) : "new";
-  chip.append(label, score);
-  chips.set(name, chip);
-  return chip;
-}
+const isRange = (node) => node.type === "range";
 
 const allChips = () => [...box.querySelectorAll(".chip")];
-const chipOf = (name) => chips.get(name) ?? makeChip(name);
 
-/** Bring the page in line with the slider and the decisions, touching only chips that differ. */
-function draw() {
-  view = tags.view(threshold());
+/** Bring the page in line with the sliders and the decisions, touching only chips that differ. */
+function draw(moving) {
+  tags.view(moving);
+  totals = tags.totals;
   const focused = box.contains(document.activeElement) && document.activeElement;
-  const before = focused && allChips().slice(0, allChips().indexOf(focused));
-  while (shown.length > view.end) shown.pop().remove();
-  while (shown.length < view.end) {
-    const chip = chipOf(tags.nameAt(shown.length));
-    shown.push(chip);
-    bands.kept.before(chip);
-  }
-  const wanted = view.kept.map(chipOf);
-  if (wanted.length !== kept.length || wanted.some((chip, i) => chip !== kept[i])) {
-    for (const chip of kept) if (!shown.includes(chip)) chip.remove();
-    bands.kept.after(...wanted);
-    kept = wanted;
-  }
-  (shown[view.boundary] ?? bands.kept).before(bands.candidate);
-  for (const chip of [...shown, ...kept]) {
-    const state = tags.state(chip.dataset.label, view.boundary);
-    if (chip.dataset.state === state) continue;
-    chip.dataset.state = state;
-    chip.ariaPressed = state === "active" || state === "confirmed";
-  }
-  bands.candidate.hidden = view.end <= view.boundary;
-  bands.kept.hidden = kept.length === 0;
-  const left = tags.names.length - view.end - view.kept.filter((name) => tags.has(name)).length;
-  const unseen = Math.max(view.boundary - view.end, 0);
-  bands.active.querySelector("small").textContent = view.boundary ? "" : "none reach the threshold";
+  const all = focused ? allChips() : [];
+  sections.forEach(drawSection);
+  const { unseen, lower } = totals;
   find(".rest").textContent = unseen
     ? `${unseen.toLocaleString("en")} more active labels are counted but not shown.`
-    : left > 0
-      ? `${left.toLocaleString("en")} more labels score lower.`
+    : lower > 0
+      ? `${lower.toLocaleString("en")} more labels score lower.`
       : "";
-  if (!roving?.isConnected) rove(shown[0] ?? kept[0]);
+  if (!roving?.isConnected) rove(allChips()[0]);
   if (focused && focused !== document.activeElement) {
+    const before = all.slice(0, all.indexOf(focused));
     (focused.isConnected ? focused : (before.findLast((chip) => chip.isConnected) ?? root)).focus();
   }
   drawNumbers();
 }
 
 function drawNumbers() {
-  named("active-count").value = view.count;
-  find(".value").value = text(threshold());
-  slider.parentNode.style.setProperty("--at", threshold());
-  reset.disabled = threshold() === tags.recommended;
+  const { threshold, recommended } = tags;
+  named("active-count").value = totals.count;
+  find(".value").value = text(threshold);
+  slider.parentNode.style.setProperty("--at", threshold);
+  reset.disabled = threshold === recommended && !tags.isSplit;
   undo.disabled = tags.done.length === 0;
   redo.disabled = tags.undone.length === 0;
   holdFocus();
   const curve = find(".curve");
   curve.hidden = !value.curve || tags.tuned;
-  if (!curve.hidden) {
-    const [precision, recall] = ["precision", "recall"].map((name) => interpolate(value.curve, name, threshold()));
+  curve.style.visibility = tags.isSplit ? "hidden" : ""; // it holds for one threshold; its room stays, as a slider moves
+  if (value.curve) {
+    const [precision, recall] = ["precision", "recall"].map((name) => interpolate(value.curve, name, threshold));
     const shownAs = (number) => (number === null ? "–" : number.toFixed(2));
     curve.textContent = `precision ${shownAs(precision)} · recall ${shownAs(recall)} on the checkpoint’s validation photos`;
   }
-  const shift = threshold() - tags.recommended;
-  find(".tuned span").textContent = tags.tuned
-    ? `tuned per label${shift ? `, all shifted by ${shift > 0 ? "+" : "−"}${text(Math.abs(shift))}` : ""}`
-    : "tuned per label";
+  const [shift, own] = [threshold - recommended, value.own === 1 ? "1 label" : `${value.own.toLocaleString("en")} labels`];
+  const by = tags.tuned && shift ? `, ${shift > 0 ? "+" : "−"}${text(Math.abs(shift))}` : "";
+  find(".tuned span").textContent = tags.tuned ? `Tuned thresholds in use for ${own}${by}` : `Tuned for ${own}`;
   clearTimeout(announcement);
-  announcement = setTimeout(() => (find(".announcer").textContent = `${view.count} labels active`), 600);
+  announcement = setTimeout(() => (find(".announcer").textContent = `${totals.count} labels active`), 600);
 }
 
 /** A control that was just disabled would drop the focus, and the keys with it. */
@@ -127,7 +88,8 @@ function say({ state, text }) {
 /** Put what a person did into the component's value: all that outlives a remount, and what events send. */
 function keep(reviewed = "listed") {
   const [confirmed, rejected] = [tags.decided("confirmed"), tags.decided("rejected")];
-  value = { ...value, slider: threshold(), tuned: tags.tuned, confirmed, rejected, reviewed };
+  const levels = tags.groups.slice(0, value.categories.length).map(({ level }) => level);
+  value = { ...value, slider: tags.threshold, levels, tuned: tags.tuned, confirmed, rejected, reviewed };
   props.value = value;
 }
 
@@ -152,7 +114,7 @@ function load() {
     slider.value = value.slider;
     tunedSwitch.checked = value.tuned;
     find(".tuned").hidden = !value.thresholds;
-    slider.parentNode.style.setProperty("--recommended", value.threshold);
+    root.style.setProperty("--recommended", value.threshold);
   } else if (pushed.clear) {
     value = tags = undefined;
     named("active-count").value = 0;
@@ -162,8 +124,8 @@ function load() {
   }
   const { state = "", text = "" } = pushed;
   if (pushed.scores !== undefined || pushed.clear) {
-    chips.forEach((chip) => chip.remove());
-    [chips, shown, kept, roving] = [new Map(), [], [], undefined];
+    makeSections();
+    roving = undefined;
     closeList();
     field.value = "";
   }
@@ -185,9 +147,33 @@ function step(move) {
   changed();
 }
 
+/** The main slider moves every group, a group's own slider that group. */
+function slide(range) {
+  const own = sections.find((section) => section.range === range);
+  if (own) own.group.level = Number(range.value);
+  else tags.cut(Number(range.value));
+  draw(own?.group);
+}
+
+/** Set the slider that has the focus, else the main one. */
 function move(by) {
-  slider.value = threshold() + by;
+  const range = isRange(document.activeElement) ? document.activeElement : slider;
+  range.value = Number(range.value) + by;
+  slide(range);
   changed();
+}
+
+function resetAll() {
+  slider.value = tags.recommended;
+  slide(slider);
+  changed();
+}
+
+/** While a slider is dragged the page gets no shorter, or its scrolling would pull the slider from under the pointer. */
+function holdHeight() {
+  stage.style.minHeight = `${stage.offsetHeight}px`;
+  const release = () => (stage.style.minHeight = "");
+  for (const end of ["pointerup", "pointercancel"]) addEventListener(end, release, { once: true });
 }
 
 function send(reviewed) {
@@ -238,7 +224,7 @@ function editorKey(event) {
     return;
   } else if (COMMANDS[key]) {
     COMMANDS[key]();
-  } else if (/^(Arrow|Home$|End$)/.test(key) && event.target !== slider) {
+  } else if (/^(Arrow|Home$|End$)/.test(key) && !isRange(event.target)) {
     neighbour(document.activeElement, key)?.focus();
   } else return;
   event.preventDefault();
@@ -246,12 +232,12 @@ function editorKey(event) {
 
 list.id = `labels-${Math.random().toString(36).slice(2)}`;
 field.setAttribute("aria-controls", list.id);
-slider.addEventListener("input", draw);
-slider.addEventListener("change", changed);
-reset.addEventListener("click", () => move(tags.recommended - threshold()));
+for (const [kind, react] of [["input", slide], ["change", changed], ["pointerdown", holdHeight]]) {
+  root.addEventListener(kind, ({ target }) => isRange(target) && react(target));
+}
+reset.addEventListener("click", resetAll);
 tunedSwitch.addEventListener("change", () => {
   tags.sort(tunedSwitch.checked);
-  while (shown.length) shown.pop().remove();
   changed();
 });
 undo.addEventListener("click", () => step("undo"));
@@ -262,7 +248,7 @@ named("next").addEventListener("click", goOn);
 box.addEventListener("click", (event) => {
   const chip = event.target.closest(".chip");
   if (!chip) return;
-  tags.toggle(chip.dataset.label, view.boundary);
+  tags.toggle(chip.dataset.label);
   changed();
 });
 box.addEventListener("focusin", (event) => event.target.matches(".chip") && rove(event.target));

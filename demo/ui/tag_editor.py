@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,10 +22,10 @@ from typing import Any, Literal
 import gradio as gr
 import numpy as np
 
-from demo import thresholds
+from demo.thresholds import active, one_of_each
 
 _TYPED = re.compile(r"(?!\s)[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,200}(?<!\s)")  # a new label
-SCRIPTS = ("tag_editor_model.js", "tag_editor_add.js", "tag_editor.js")
+SCRIPTS = ("tag_editor_model.js", "tag_editor_add.js", "tag_editor_groups.js", "tag_editor.js")
 _revisions = itertools.count(1)  # an equal value would not be noticed in the page
 
 
@@ -39,6 +39,10 @@ class EditorState:
     threshold: the recommended one, rounded to the slider's 0.001.
     curve: equally long lists `threshold` (rising), `precision` and `recall`; None entries are undefined.
     thresholds: L tuned thresholds, None for a label without one; shows the *tuned* switch.
+    categories: one per label, empty for a label without one, or none at all. Two or more make groups, each with a
+        slider that moves it alone; the main slider moves all of them.
+    exclusive: the categories whose labels exclude each other: the best one is active whatever the threshold, until a
+        person chooses another.
     confirmed, rejected: decisions made before, also on labels that this model lacks.
     slider: where the slider starts, if not at the recommended threshold.
     note: a message to show, such as when this image was last saved.
@@ -50,6 +54,8 @@ class EditorState:
     threshold: float
     curve: Mapping[str, Sequence[float | None]] | None = None
     thresholds: Sequence[float | None] | None = None
+    categories: Sequence[str] = ()
+    exclusive: Collection[str] = ()
     confirmed: Sequence[str] = ()
     rejected: Sequence[str] = ()
     slider: float | None = None
@@ -72,11 +78,12 @@ class Status:
 class Decisions:
     """What a person had on the screen when an event was sent.
 
+    threshold: where the main slider stood; a category's own slider may have stood elsewhere.
     labels: active or confirmed, and not rejected; falling score, then labels that the model lacks.
     rejected, confirmed: turned off and turned on by the person.
     new: those of `labels` that the model lacks.
-    model_labels: what the model had active at `threshold`, whatever the person decided.
-    tuned: whether `threshold` shifted the tuned thresholds by its distance from the recommended one.
+    model_labels: what the model had active where the sliders stood, whatever the person decided.
+    tuned: whether the sliders shifted the tuned thresholds by their distance from the recommended one.
     reviewed: `all` after Everything reviewed, else `listed`.
     """
 
@@ -114,6 +121,10 @@ class TagEditor(gr.HTML):
             raise ValueError(f"{len(value.names)} labels need as many finite scores; these are {scores.shape}.")
         if names.count("\n") != max(len(value.names) - 1, 0):
             raise ValueError("A label name holds a line break.")
+        if value.categories and len(value.categories) != len(value.names):
+            raise ValueError(f"{len(value.names)} labels need as many categories, not {len(value.categories)}.")
+        groups = _groups(value.categories, value.exclusive)
+        places = {category: place for place, category in enumerate(groups)}
         recommended = round(float(value.threshold), 3)
         tuned = [recommended if threshold is None else threshold for threshold in value.thresholds or ()]
         return {
@@ -124,6 +135,11 @@ class TagEditor(gr.HTML):
             "threshold": recommended,
             "curve": value.curve and dict(value.curve),
             "thresholds": _encode(np.asarray(tuned)) if tuned else None,
+            "own": sum(threshold is not None for threshold in value.thresholds or ()),
+            "categories": groups,
+            "membership": _encode(np.array([places[category] for category in value.categories])) if groups else None,
+            "exclusive": [category in value.exclusive for category in groups],
+            "levels": [None] * len(groups),
             "confirmed": list(value.confirmed),
             "rejected": list(value.rejected),
             "slider": recommended if value.slider is None else round(float(value.slider), 3),
@@ -145,10 +161,12 @@ class TagEditor(gr.HTML):
 
 def _decisions(
     key: str, names: str, scores: str, threshold: float, thresholds: str | None, slider: float, tuned: bool,
+    categories: list[str], membership: str | None, exclusive: list[bool], levels: list[float | None],
     confirmed: list[str], rejected: list[str], reviewed: str, **_: object,
 ) -> Decisions:  # fmt: skip
     """What the person saw. Raises TypeError or ValueError for what the page would not send."""
-    for argument, kind in ((key, str), (names, str), (tuned, bool), (confirmed, list), (rejected, list)):
+    lists = (categories, exclusive, levels, confirmed, rejected)
+    for argument, kind in ((key, str), (names, str), (tuned, bool), *((each, list) for each in lists)):
         _check(isinstance(argument, kind))
     _check(0 <= threshold <= 1 and 0 <= slider <= 1 and reviewed in ("listed", "all"))
     values = _decode(scores)
@@ -157,20 +175,39 @@ def _decisions(
     _check(len(vocabulary) == len(values) and len(on | off) == len([*confirmed, *rejected]))
     for label in (*confirmed, *rejected):
         _check(isinstance(label, str) and (label in known or _TYPED.fullmatch(label) is not None))
-    active = _active(values, slider, _decode(thresholds) if tuned else None, threshold)
-    falling = [(vocabulary[i], active[i]) for i in np.argsort(-values, kind="stable")]
+    cuts = np.array([slider if level is None else level for level in levels] or [slider], np.float64)
+    groups = _decode(membership) if categories else np.zeros(len(values))
+    _check(len(categories) == len(exclusive) == len(levels) and bool(((cuts >= 0) & (cuts <= 1)).all()))
+    _check(len(groups) == len(values) and bool(np.isin(groups, np.arange(len(cuts))).all()))
+    one_of = [np.flatnonzero(groups == place) for place, is_so in enumerate(exclusive) if is_so]
+    cut = cuts[groups.astype(int)]
+    reaching = _reaching(values, cut, _decode(thresholds) if tuned else None, threshold)
+    model = one_of_each(reaching, values, one_of)
+    seen = model.copy()
+    for group in one_of:  # a choice stands for the whole category
+        seen[group] &= not any(vocabulary[position] in on for position in group)
+    falling = [(vocabulary[i], seen[i], model[i]) for i in np.argsort(-values, kind="stable")]
     new = tuple(label for label in confirmed if label not in known)
     return Decisions(
         key=key,
         threshold=float(slider),
-        labels=tuple(name for name, is_active in falling if (is_active or name in on) and name not in off) + new,
+        labels=tuple(name for name, is_seen, _ in falling if (is_seen or name in on) and name not in off) + new,
         rejected=tuple(rejected),
         confirmed=tuple(confirmed),
         new=new,
-        model_labels=tuple(name for name, is_active in falling if is_active),
+        model_labels=tuple(name for name, _, is_active in falling if is_active),
         tuned=tuned,
         reviewed=reviewed,
     )
+
+
+def _groups(categories: Sequence[str], exclusive: Collection[str]) -> list[str]:
+    """Categories in the order of their groups: exclusive ones first, then as the vocabulary has them.
+
+    None where a single list of labels says the same.
+    """
+    distinct = sorted(dict.fromkeys(categories), key=lambda category: category not in exclusive)
+    return distinct if len(distinct) > 1 or {*distinct} & {*exclusive} else []
 
 
 def _check(is_so: bool) -> None:
@@ -178,11 +215,11 @@ def _check(is_so: bool) -> None:
         raise ValueError("not what the page sends")
 
 
-def _active(scores: np.ndarray, threshold: float, tuned: np.ndarray | None, recommended: float) -> np.ndarray:
-    """What the model has active, (L,) bool, bit for bit as the page's script has it; tuned ones shift in float64."""
+def _reaching(scores: np.ndarray, cut: np.ndarray, tuned: np.ndarray | None, recommended: float) -> np.ndarray:
+    """What reaches its threshold, (L,) bool, bit for bit as the page's script has it; tuned ones shift in float64."""
     if tuned is None:
-        return thresholds.active(scores, threshold)
-    return scores.astype(np.float64) - tuned >= threshold - recommended
+        return active(scores, cut)
+    return scores.astype(np.float64) - tuned >= cut - recommended
 
 
 def _read(name: str) -> str:

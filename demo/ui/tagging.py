@@ -237,6 +237,8 @@ def _state(tagger: Tagger, digest: str, scores: Any, draft: Draft, note: str) ->
         threshold=checkpoint.threshold,
         curve=checkpoint.curve,
         thresholds=checkpoint.labels.thresholds or None,
+        categories=checkpoint.labels.categories,
+        exclusive=checkpoint.labels.exclusive,
         confirmed=draft.confirmed,
         rejected=draft.rejected,
         slider=draft.slider,
