@@ -1,7 +1,6 @@
 """Checkpoints from a Hub: what a client in a process of its own gets from a real server, and from broken ones.
 
-The real one is olah. It cannot be made to fail on demand, so the faults come from `FaultyHub`, a stand-in that
-speaks as much of the Hub's protocol as huggingface_hub needs for a file, and fails as told.
+The real one is olah. It cannot be made to fail on demand, so the faults come from a stand-in, `tests/faulty_hub.py`.
 """
 
 from __future__ import annotations
@@ -14,10 +13,8 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +22,11 @@ import pytest
 
 from demo import hub
 from demo.checkpoint import save_checkpoint
+from tests.faulty_hub import COMMIT, Faults, contents, serve_faulty
 from tests.hub_server import HubServer, free_port, serve_hub
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "hf_canaryCanaryCanary"
-COMMIT = "c0ffee" * 6 + "c0ff"
 
 FETCH = """
 import json, subprocess, sys, time
@@ -92,11 +89,11 @@ class Client:
         (result,) = run_client(FETCH, ref, endpoint=endpoint, home=self.home, **environment)
         return result
 
-    def refused(self, ref: str, endpoint: str, **environment: str) -> str:
-        """The message of a fetch that fails within ten seconds."""
+    def refused(self, ref: str, endpoint: str, within_seconds: float = 10, **environment: str) -> str:
+        """The message of a fetch that fails in time."""
         result = self.fetch(ref, endpoint, **environment)
         assert "error" in result, result
-        assert result["seconds"] < 10, result
+        assert result["seconds"] < within_seconds, result
         return result["error"]
 
 
@@ -144,10 +141,6 @@ def scored(
     )
     with np.load(folder / "logits.npz") as logits:
         return identities, dict(logits), home
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 # A real Hub
@@ -262,65 +255,6 @@ def test_a_repo_with_only_a_pickle_is_refused_and_the_pickle_never_runs(
 # Broken ones
 
 
-@dataclass
-class Faults:
-    """How a `FaultyHub` answers: with `status`, for all files or for those of `only`, or cutting the weights off."""
-
-    status: int = 200
-    only: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
-    cut: str = ""
-    files: dict[str, bytes] = field(default_factory=dict)
-    requests: list[str] = field(default_factory=list)
-
-
-class FaultyHub(BaseHTTPRequestHandler):
-    """A stand-in for the Hub's file routes: the servers that serve for real cannot be made to fail so."""
-
-    protocol_version = "HTTP/1.1"
-    faults: Faults
-
-    def do_HEAD(self) -> None:
-        self.answer(with_body=False)
-
-    def do_GET(self) -> None:
-        self.answer(with_body=True)
-
-    def answer(self, with_body: bool) -> None:
-        faults, name = self.faults, self.path.rpartition("/")[2]
-        faults.requests.append(f"{self.command} {name}")
-        if faults.status != 200 and faults.only in ("", name):
-            return self.reply(faults.status, b"no" if with_body else b"", faults.headers)
-        if name not in faults.files:
-            return self.reply(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
-        content, start = faults.files[name], 0
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if asked and faults.cut != "and starts over":
-            start = int(asked[1])
-        headers = {"ETag": f'"{len(content):040x}"', "X-Repo-Commit": COMMIT}
-        if start:
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        self.reply(206 if start else 200, content[start:] if with_body else content, headers, with_body, name, start)
-        return None
-
-    def reply(
-        self, status: int, body: bytes, headers: dict[str, str], send: bool = True, name: str = "", start: int = 0
-    ) -> None:
-        self.send_response(status)
-        for header, value in ({"Content-Length": str(len(body))} | headers).items():
-            self.send_header(header, value)
-        self.end_headers()
-        if not send:
-            return
-        if self.faults.cut and name == "model.safetensors":
-            body = body[: max(0, len(self.faults.files[name]) // 2 - start)]
-            self.close_connection = True
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def faults(tiny_checkpoint: Path) -> Faults:
     return Faults(files=contents(tiny_checkpoint))
@@ -328,14 +262,8 @@ def faults(tiny_checkpoint: Path) -> Faults:
 
 @pytest.fixture
 def endpoint(faults: Faults) -> Iterator[str]:
-    handler = type("Handler", (FaultyHub,), {"faults": faults})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serve_faulty(faults) as endpoint:
+        yield endpoint
 
 
 def test_the_stand_in_serves_a_checkpoint_when_nothing_is_wrong(client: Client, faults: Faults, endpoint: str) -> None:
@@ -349,6 +277,57 @@ def test_a_second_load_asks_the_hub_once(client: Client, faults: Faults, endpoin
     faults.requests.clear()
     client.fetch("owner/name", endpoint)
     assert set(faults.requests) == {"HEAD config.json"}
+
+
+WATCH = """
+import json, sys
+from pathlib import Path
+from demo import hub
+steps, stop_after = [], int(sys.argv[2])
+class Enough(Exception): pass
+def report(folder, done, total):
+    steps.append([done, total, (Path(folder) / "README.md").read_text()])
+    if done > stop_after: raise Enough
+try:
+    hub.fetch(sys.argv[1], report)
+except Enough:
+    pass
+print(json.dumps(steps))
+"""
+
+
+def test_a_download_reports_the_bytes_of_the_weights_when_the_card_is_there(
+    client: Client, faults: Faults, endpoint: str
+) -> None:
+    faults.files["model.safetensors"] += bytes(1_000_000)
+    total = len(faults.files["model.safetensors"])
+    steps = run_client(WATCH, "owner/name", 10**9, endpoint=endpoint, home=client.home)
+    done = [step[0] for step in steps]
+    assert done == sorted(set(done))
+    assert (done[0], done[-1]) == (0, total)
+    assert len(done) > 4
+    assert {(step[1], step[2]) for step in steps} == {(total, faults.files["README.md"].decode())}
+    assert run_client(WATCH, "owner/name", 10**9, endpoint=endpoint, home=client.home) == []
+
+
+def test_a_download_that_nobody_wants_any_more_ends_and_leaves_nothing_that_loads(
+    client: Client, faults: Faults, endpoint: str
+) -> None:
+    faults.files["model.safetensors"] += bytes(1_000_000)
+    steps = run_client(WATCH, "owner/name", 1, endpoint=endpoint, home=client.home)
+    assert 0 < steps[-1][0] < steps[-1][1]
+    assert "is not in the local cache" in client.refused("owner/name", endpoint, HF_HUB_OFFLINE="1")
+    assert contents(Path(client.fetch("owner/name", endpoint)["folder"])) == faults.files
+
+
+def test_a_commit_that_is_cached_whole_is_not_asked_for(client: Client, faults: Faults, endpoint: str) -> None:
+    ref = f"owner/name@{COMMIT}"
+    folder = Path(client.fetch(ref, endpoint)["folder"])
+    faults.requests.clear()
+    assert client.fetch(ref, endpoint)["commit"] == COMMIT
+    assert faults.requests == []
+    (folder / "selected_tags.csv").unlink()  # as if another program had cached config and weights only
+    assert contents(Path(client.fetch(ref, endpoint)["folder"])) == faults.files
 
 
 STATUSES = {
@@ -431,7 +410,7 @@ def test_a_connection_cut_in_mid_file_ends_soon_and_the_next_try_works(
 
 def test_an_endpoint_that_refuses_connections_is_named(client: Client) -> None:
     endpoint = f"http://127.0.0.1:{free_port()}"
-    message = client.refused("owner/name", endpoint)
+    message = client.refused("owner/name", endpoint, within_seconds=2)
     assert f"{endpoint} cannot be asked for it. ConnectError" in message
 
 
