@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubCommits]
         point_to(running.endpoint, monkeypatch)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf-cache"))
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(_http.time, "sleep", lambda seconds: None)
+        monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=lambda seconds: None))
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         close_session()
         yield running
@@ -344,7 +345,7 @@ def test_without_a_token_the_message_says_where_it_goes(hub, run, folder, monkey
     assert hub.requests == []
 
 
-@pytest.mark.parametrize("token", ["hf_canaryUnknown", "hf_canaryé", "hf_canary\x07bell"])
+@pytest.mark.parametrize("token", ["hf_canaryUnknown", "hf_canaryé", "hf_canary\x0bbell"])
 def test_a_token_that_is_none_is_told_and_never_shown(hub, run, folder, monkeypatch, token):
     monkeypatch.setenv("HF_TOKEN", token)
     done = run(folder, REPO, "--yes")
