@@ -1,8 +1,8 @@
 """A Hub repo or a folder becomes a `Checkpoint`: model, labels, preprocessing, revision; and a folder again.
 
 Reads safetensors only, runs no remote code and never half-loads: whatever is wrong is a CheckpointError (or a
-HubError, see `demo.hub`) before anything is handed out. Of the layouts that design.md lists, plain timm is
-built here; the others are recognised and named in the error.
+HubError, see `demo.hub`) before anything is handed out. `demo.layouts` tells every layout as plain timm; that is
+built here, and that is what is saved.
 """
 
 from __future__ import annotations
@@ -10,19 +10,21 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from timm.data import resolve_data_config
 from timm.models import PretrainedCfg
 
 from demo import hub
+from demo.conversion import finish
 from demo.durable import put, sync_folder
 from demo.errors import CheckpointError
 from demo.labels import LabelSet
@@ -30,21 +32,20 @@ from demo.layouts import (
     CARD,
     CONFIG,
     METRICS,
+    MULTI_LABEL,
     SINGLE_LABEL,
     TAGS,
     WEIGHTS,
-    is_single_label,
-    labels_of,
     part_of,
     read_json,
-    require_plain_timm,
+    read_layout,
 )
 from demo.preprocessing import Preprocess
 from demo.settings import EMBEDDED_CHECKPOINT
 
 DEFAULT_THRESHOLD = 0.5
-MAX_INPUT_PIXELS = 4096
-"""Longest side of a model's input."""
+MAX_BLOCKS, MAX_SURPLUS = 1000, 10**7
+"""What a config may ask for: blocks in a row, and weights beyond twice those in its file."""
 _NO_MODEL_ARGUMENTS = {*inspect.signature(timm.create_model).parameters, "device", "dtype"} - {"kwargs"}
 
 
@@ -75,9 +76,11 @@ class Checkpoint:
 
     @property
     def threshold(self) -> float:
-        """The recommended threshold in [0, 1]: the one its metrics were measured at."""
-        value = self.metrics.get("threshold")
-        return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else DEFAULT_THRESHOLD
+        """The recommended threshold in [0, 1]: the one its metrics were measured at, or its authors'."""
+        for value in (self.metrics.get("threshold"), self.config.get("threshold")):
+            if isinstance(value, int | float) and 0 <= value <= 1:
+                return float(value)
+        return DEFAULT_THRESHOLD
 
     @property
     def curve(self) -> dict[str, list[float]] | None:
@@ -92,10 +95,7 @@ def load_checkpoint(ref: str | Path | None = None) -> Checkpoint:
     Raises CheckpointError, or HubError where the Hub is the reason.
     """
     folder, identity = locate(ref)
-    config = read_json(folder / CONFIG)
-    require_plain_timm(folder, config)
-    labels = labels_of(folder, config)
-    state = _weights(folder / WEIGHTS)
+    config, labels, state = read_layout(folder, read_json(folder / CONFIG), _weights(folder / WEIGHTS))
     model = _build(config, len(labels), state, folder)
     metrics = read_json(folder / METRICS) if (folder / METRICS).exists() else {}
     card = (folder / CARD).read_text(encoding="utf-8", errors="replace") if (folder / CARD).exists() else ""
@@ -108,7 +108,7 @@ def load_checkpoint(ref: str | Path | None = None) -> Checkpoint:
         preprocess=_preprocess(config, model, folder),
         metrics=metrics,
         card=card,
-        single_label=is_single_label(config, labels),
+        single_label=config.get("problem_type") == SINGLE_LABEL,
     )
 
 
@@ -149,7 +149,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, half: bool = False)
         "num_classes": len(checkpoint.labels),
         "num_features": model.num_features,
         "global_pool": checkpoint.config.get("global_pool", model.pretrained_cfg.get("global_pool")),
-        "problem_type": SINGLE_LABEL if checkpoint.single_label else "multi_label_classification",
+        "problem_type": SINGLE_LABEL if checkpoint.single_label else MULTI_LABEL,
         "label_names": list(checkpoint.labels.names),
         "pretrained_cfg": {
             "num_classes": len(checkpoint.labels),
@@ -158,6 +158,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, half: bool = False)
             "first_conv": model.pretrained_cfg.get("first_conv"),
             "classifier": model.pretrained_cfg.get("classifier"),
         },
+        **{key: checkpoint.config[key] for key in ("layer_norm_eps", "pool", "threshold") if key in checkpoint.config},
+        **({"preprocess": preprocess} if (preprocess := checkpoint.preprocess.to_config()) else {}),
     }
     (folder / CONFIG).unlink(missing_ok=True)
     sync_folder(folder)
@@ -194,7 +196,7 @@ def with_input(checkpoint: Checkpoint, size: int | None, crop_mode: str | None) 
             raise CheckpointError(f"{config['architecture']} cannot take {size} px.", f"{error}.") from error
         data["input_size"] = (data["input_size"][0], size, size)
         config["model_args"] = {**config.get("model_args", {}), "img_size": size}
-    return replace(checkpoint, preprocess=replace(checkpoint.preprocess, data=data), config=config)
+    return replace(checkpoint, preprocess=checkpoint.preprocess.with_data(data), config=config)
 
 
 def _weights(path: Path) -> dict[str, torch.Tensor]:
@@ -221,8 +223,10 @@ def _build(config: dict[str, Any], labels: int, state: dict[str, torch.Tensor], 
     arguments = part_of(config, "model_args", folder) | {"num_classes": labels}
     if forbidden := _NO_MODEL_ARGUMENTS & set(arguments):  # among them one that opens any file as a pickle
         raise CheckpointError(f"model_args in {folder / CONFIG} holds {min(forbidden)}.", "It describes no model.")
+    create = partial(timm.create_model, config["architecture"], pretrained=False, pretrained_cfg=pretrained_cfg)
     try:
-        model = timm.create_model(config["architecture"], pretrained=False, pretrained_cfg=pretrained_cfg, **arguments)
+        _refuse_giants(create, arguments, state)
+        model = finish(create(**arguments), config)
     except Exception as error:  # any file can ask for anything, and timm checks little of it
         why = f"{type(error).__name__}: {error}."
         raise CheckpointError(f"timm cannot build {config['architecture']} as {folder / CONFIG} asks.", why) from error
@@ -244,20 +248,34 @@ def _build(config: dict[str, Any], labels: int, state: dict[str, torch.Tensor], 
     return model
 
 
+def _refuse_giants(create: Callable, arguments: dict[str, Any], state: dict[str, torch.Tensor]) -> None:
+    """Raise ValueError for a model that is far larger than its weights' file, before it takes the memory."""
+    for key in arguments:
+        blocks = arguments[key] if isinstance(arguments[key], list) else [arguments[key]]
+        if ("depth" in key or "layers" in key) and any(isinstance(one, int) and one > MAX_BLOCKS for one in blocks):
+            raise ValueError(f"{key} is {arguments[key]}")
+    with torch.device("meta"):
+        wanted = sum(tensor.numel() for tensor in create(**arguments).state_dict().values())
+    held = sum(tensor.numel() for tensor in state.values())
+    if wanted > 2 * held + MAX_SURPLUS:
+        raise ValueError(f"it asks for {wanted} weights, and {WEIGHTS} holds {held}")
+
+
 def _preprocess(config: dict[str, Any], model: torch.nn.Module, folder: Path) -> Preprocess:
-    """The preprocessing, once it has made pixels."""
+    """The preprocessing, once it has made pixels that the model takes."""
     try:
-        data = resolve_data_config({}, pretrained_cfg=part_of(config, "pretrained_cfg", folder), model=model)
-        channels, height, width = data["input_size"]
-        if channels != 3 or not all(0 < side <= MAX_INPUT_PIXELS for side in (height, width)):
-            raise ValueError(f"input_size is {data['input_size']}")
+        given, embedding = part_of(config, "pretrained_cfg", folder), getattr(model, "patch_embed", None)
+        takes = tuple(embedding.img_size) if getattr(embedding, "strict_img_size", False) else None
+        size = {"input_size": (3, *takes)} if takes and "input_size" not in given else {}
+        data = resolve_data_config(size, pretrained_cfg=given, model=model)
         data = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-        preprocess = Preprocess(data)
-        if not torch.isfinite(preprocess(Image.new("RGB", (8, 8)))).all():
-            raise ValueError(f"std is {data['std']}")
+        preprocess = Preprocess.from_config(data, part_of(config, "preprocess", folder))
+        made = tuple(preprocess.data["input_size"][1:])
+        if takes and made != takes:
+            raise ValueError(f"images come at {made} and the model takes {takes}")
     except Exception as error:
         why = f"{type(error).__name__}: {error}."
-        raise CheckpointError(f"The preprocessing in {folder / CONFIG} cannot be used.", why) from error
+        raise CheckpointError(f"The preprocessing of {folder} cannot be used.", why) from error
     return preprocess
 
 

@@ -40,6 +40,7 @@ OPTIONAL = (
     "metrics.json",
     "preprocess.json",
     "categories.json",
+    "thresholds.csv",
     "preprocessor_config.json",
 )
 _COMMIT = re.compile(r"[0-9a-f]{40}")

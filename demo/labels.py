@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -60,10 +61,11 @@ class LabelSet:
         return {name: position for position, name in enumerate(self.names)}
 
     @classmethod
-    def from_csv(cls, path: Path) -> LabelSet:
+    def from_csv(cls, path: Path, category_names: Mapping[str, str] | None = None) -> LabelSet:
         """Read `selected_tags.csv`: a `name` column, and `category` and `best_threshold` where there.
 
-        Tags named `null`, `nan` or `NA` are names like any other. Raises CheckpointError.
+        Tags named `null`, `nan` or `NA` are names like any other. category_names: what a category is called by what
+        the column says. Raises CheckpointError.
         """
         try:
             reader = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""))
@@ -80,9 +82,11 @@ class LabelSet:
             thresholds = tuple(float(row["best_threshold"]) if row.get("best_threshold") else None for row in rows)
         except ValueError as error:
             raise CheckpointError(f"{path} has a threshold that is no number.", f"{error}.") from error
+        called = category_names or {}
+        categories = tuple(called.get(row.get("category", ""), row.get("category", "")) for row in rows)
         return cls(
             names=tuple(row["name"] for row in rows),
-            categories=tuple(row["category"] for row in rows) if "category" in rows[0] else (),
+            categories=categories if any(categories) else (),
             thresholds=thresholds if any(value is not None for value in thresholds) else (),
         )
 

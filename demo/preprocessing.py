@@ -1,21 +1,31 @@
 """Decoded images become pixels: one `Preprocess` per checkpoint, as its family does it.
 
 Alpha is settled here, because families differ: timm's and transformers' own loaders drop it, the anime taggers
-paint it onto white. Augmentation for training is `demo.dataset`'s.
+paint it onto white. The steps are animetimm's (`preprocess.json`) and two more: `pad_to_square`, and `timm`, which is
+all of timm's own transform. Augmentation for training is `demo.dataset`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, ImageColor
 from timm.data import create_transform
+from torchvision import transforms
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import to_tensor
 
 from demo.images import on_white
+
+MAX_SIDE = 4096
+"""Longest side in pixels of a model's input, and of any step on the way there."""
+MAX_STEPS = 16
+TIMM = {"type": "timm"}
+SQUARE = {"type": "pad_to_square"}
 
 
 @dataclass(frozen=True)
@@ -24,18 +34,152 @@ class Preprocess:
 
     data: timm's data config (input_size, interpolation, mean, std, crop_pct, crop_mode).
     white: transparency lies on white; else it is dropped, and the colour under it shows.
+    steps: what is done in turn, each an object with a `type` as in `preprocess.json`.
     """
 
     data: dict[str, Any]
     white: bool = False
+    steps: tuple[Mapping[str, Any], ...] = (TIMM,)
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        return self._transform(self.rgb(image))
+        pixels = self.rgb(image)
+        for step in self._compiled:
+            pixels = step(pixels)
+        return pixels
 
     def rgb(self, image: Image.Image) -> Image.Image:
         """The image without its alpha, as the checkpoint's family would see it."""
         return on_white(image) if self.white else image.convert("RGB")
 
+    def with_data(self, data: dict[str, Any]) -> Preprocess:
+        """The same for another input size or crop: timm's transform, after what comes before it here."""
+        return replace(self, data=data, steps=self.steps if TIMM in self.steps else (TIMM,))
+
+    def to_config(self) -> dict[str, Any]:
+        """What `from_config` reads beside `data`; empty where it is plain timm."""
+        plain = not self.white and self.steps == (TIMM,)
+        return {} if plain else {"white": self.white, "steps": [dict(step) for step in self.steps]}
+
+    @classmethod
+    def from_config(cls, data: dict[str, Any], config: Mapping[str, Any]) -> Preprocess:
+        """Tried on an image. Steps without timm's say themselves what `data` is: input_size, mean, std.
+
+        Raises ValueError, TypeError or KeyError for steps that cannot be taken.
+        """
+        steps = tuple(config.get("steps", (TIMM,)))
+        if not 0 < len(steps) <= MAX_STEPS:
+            raise ValueError(f"{len(steps)} steps")
+        if TIMM in steps:
+            channels, height, width = data["input_size"]
+            if channels != 3 or not all(0 < side <= MAX_SIDE for side in (height, width)):
+                raise ValueError(f"input_size is {data['input_size']}")
+        else:
+            told = {"crop_pct": 1.0, "crop_mode": "center", "mean": (0.0,) * 3, "std": (1.0,) * 3}
+            for step in steps:
+                if step["type"] == "resize":
+                    told["interpolation"] = _filter(step).value
+                elif step["type"] == "normalize":
+                    told |= {key: tuple(_three(step[key])) for key in ("mean", "std")}
+            data = data | told
+        made = cls(data, bool(config.get("white", False)), steps)
+        pixels = made(Image.new("RGB", (8, 8)))
+        if not isinstance(pixels, torch.Tensor) or pixels.ndim != 3 or len(pixels) != 3:
+            raise ValueError("the steps do not end in pixels of three channels")
+        if not torch.isfinite(pixels).all():
+            raise ValueError(f"std is {data['std']}")
+        return replace(made, data=data | {"input_size": tuple(pixels.shape)})
+
     @cached_property
-    def _transform(self) -> Callable[[Image.Image], torch.Tensor]:
-        return create_transform(**self.data, is_training=False)
+    def _compiled(self) -> list[Callable[[Any], Any]]:
+        unknown = [step["type"] for step in self.steps if step["type"] not in _STEPS]
+        if unknown:
+            raise ValueError(f"the step {unknown[0]!r} is not one of {', '.join(_STEPS)}")
+        return [_STEPS[step["type"]](step, self.data) for step in self.steps]
+
+
+def _sides(value: object) -> list[int]:
+    """One or two sides in pixels."""
+    sides = [value] if isinstance(value, int) else value
+    if not isinstance(sides, list | tuple) or len(sides) not in (1, 2):
+        raise ValueError(f"size is {value!r}")
+    if not all(type(side) is int and 0 < side <= MAX_SIDE for side in sides):
+        raise ValueError(f"size is {value!r}")
+    return list(sides)
+
+
+def _two(value: object) -> list[int]:
+    sides = _sides(value)
+    return sides * 2 if len(sides) == 1 else sides
+
+
+def _three(value: object) -> list[float]:
+    values = [float(item) for item in (value if isinstance(value, list | tuple) else [value])]
+    return values * 3 if len(values) == 1 else values
+
+
+def _filter(step: Mapping[str, Any]) -> InterpolationMode:
+    return InterpolationMode(step.get("interpolation", "bilinear"))
+
+
+def _pad_to_square(step: Mapping[str, Any], data: Mapping[str, Any]) -> Callable:
+    def pad(image: Image.Image) -> Image.Image:
+        side = max(image.size)
+        canvas = Image.new("RGB", (side, side), "white")
+        canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+        return canvas
+
+    return pad
+
+
+def _pad_to_size(step: Mapping[str, Any], data: Mapping[str, Any]) -> Callable:
+    """Fit into `size` (width, height), the rest in `background_color`."""
+    width, height = _two(step["size"])
+    colour = step.get("background_color", "white")
+    colour = ImageColor.getrgb(colour)[:3] if isinstance(colour, str) else tuple(map(int, _three(colour)))
+    resample = Image.Resampling[_filter(step).value.upper()]
+
+    def pad(image: Image.Image) -> Image.Image:
+        ratio = min(width / image.width, height / image.height)
+        inner = [max(round(side * ratio), 1) for side in image.size]
+        canvas = Image.new("RGB", (width, height), colour)
+        canvas.paste(image.resize(inner, resample), ((width - inner[0]) // 2, (height - inner[1]) // 2))
+        return canvas
+
+    return pad
+
+
+def _resize(step: Mapping[str, Any], data: Mapping[str, Any]) -> Callable:
+    """One side: the shorter one, the other in proportion. Two: (height, width)."""
+    sides, longest = _sides(step["size"]), step.get("max_size")
+    if longest is not None:
+        longest = _sides(longest)[0]
+    return transforms.Resize(sides, _filter(step), max_size=longest, antialias=True)
+
+
+def _center_crop(step: Mapping[str, Any], data: Mapping[str, Any]) -> Callable:
+    """`size` (height, width); half a pixel is rounded as torchvision does, or down as transformers does."""
+    height, width = _two(step["size"])
+    if step.get("rounding") != "down":
+        return transforms.CenterCrop((height, width))
+
+    def crop(image: Image.Image) -> Image.Image:
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        return image.crop((left, top, left + width, top + height))
+
+    return crop
+
+
+def _normalize(step: Mapping[str, Any], data: Mapping[str, Any]) -> Callable:
+    return transforms.Normalize(_three(step["mean"]), _three(step["std"]))
+
+
+_STEPS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Callable]] = {
+    "timm": lambda step, data: create_transform(**data, is_training=False),
+    "pad_to_square": _pad_to_square,
+    "pad_to_size": _pad_to_size,
+    "resize": _resize,
+    "center_crop": _center_crop,
+    "to_tensor": lambda step, data: to_tensor,
+    "maybe_to_tensor": lambda step, data: to_tensor,
+    "normalize": _normalize,
+}

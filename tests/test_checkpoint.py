@@ -428,23 +428,7 @@ def test_a_missing_default_checkpoint_is_named_by_its_path(monkeypatch: pytest.M
         load_checkpoint()
 
 
-# Other layouts
-
-
-def test_an_animetimm_checkpoint_is_recognised(folder: Path) -> None:
-    (folder / "preprocess.json").write_text("{}")
-    assert "is an animetimm checkpoint" in refusal(folder)
-
-
-def test_a_wd_tagger_is_recognised(folder: Path) -> None:
-    change(folder, lambda config: config.pop("label_names"))
-    (folder / "selected_tags.csv").write_text("tag_id,name,category,count\n0,cat,0,5\n")
-    assert "is a WD tagger" in refusal(folder)
-
-
-def test_a_transformers_checkpoint_is_recognised(folder: Path) -> None:
-    change(folder, lambda config: (config.clear(), config.update(model_type="vit", id2label={"0": "cat"})))
-    assert "is a transformers checkpoint" in refusal(folder)
+# Other layouts; more in test_layouts.py
 
 
 def test_label_names_in_the_config_make_it_plain_timm_even_with_a_tag_id_column(folder: Path) -> None:
