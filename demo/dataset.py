@@ -67,8 +67,8 @@ def read_image(path: Path) -> Image.Image:
         raise BadInput(f"{path} cannot be used: {error}", next_step="Replace it or take its row out.") from error
 
 
-def require_readable(paths: Sequence[Path]) -> None:
-    """Raise BadInput that names every image which does not decode, ten of them in full."""
+def unreadable(paths: Sequence[Path]) -> list[tuple[int, str]]:
+    """Position and complaint of every image that does not decode."""
 
     def complaint(path: Path) -> str:
         try:
@@ -78,8 +78,12 @@ def require_readable(paths: Sequence[Path]) -> None:
         return ""
 
     with ThreadPoolExecutor(4) as pool:
-        bad = [text for text in pool.map(complaint, paths) if text]
-    if bad:
+        return [(position, text) for position, text in enumerate(pool.map(complaint, paths)) if text]
+
+
+def require_readable(paths: Sequence[Path]) -> None:
+    """Raise BadInput that names every image which does not decode, ten of them in full."""
+    if bad := [text for _, text in unreadable(paths)]:
         more = [f"and {len(bad) - 10} more"] if len(bad) > 10 else []
         raise BadInput(
             f"{len(bad)} of {len(paths)} images cannot be used:",

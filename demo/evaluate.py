@@ -55,6 +55,11 @@ def read_rows(csv: Path) -> list[tables.Merged]:
     """The images of a CSV, each with its rows; notes go to stderr. Raises TableError for any bad row."""
     table = tables.read_table(csv)
     tables.require_good(table)
+    return merged(table)
+
+
+def merged(table: tables.Table) -> list[tables.Merged]:
+    """The images of a table's good rows, each with its rows; notes go to stderr."""
     for note in table.notes:
         print(f"note: {note}", file=sys.stderr)
     return tables.merge_rows(table.rows)

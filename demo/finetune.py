@@ -12,7 +12,8 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,16 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save
 
-from demo import card, dry_run, folds, head, tables
+from demo import card, dry_run, folds, head, report, tables
 from demo.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, serialized, with_input
 from demo.dataset import Cells, PlainPhotos, TrainingPhotos, loader, require_readable
 from demo.durable import put
-from demo.errors import EXIT_DONE, BadInput, DemoError, Interrupted, TableError, command
-from demo.evaluate import Photos, hashes, photos_of, read_rows, score_paths, show
+from demo.errors import EXIT_BAD_INPUT, EXIT_DONE, BadInput, DemoError, Interrupted, TableError, command
+from demo.evaluate import Photos, hashes, merged, photos_of, read_rows, score_paths, show
 from demo.losses import check_finite, check_logits
 from demo.outcome import Scores, measure
 from demo.progress import Progress
+from demo.report import REPORT
 from demo.run_folder import STATE, STATE_WEIGHTS, Stop, prepare
 from demo.settings import parse_flags
 from demo.tagger import Tagger, choose_device
@@ -39,6 +41,9 @@ HEAD_ONLY_BELOW, NORMS_BELOW = 100, 500
 """The ladder of `--train auto`: images under which only the head, only head, norms and biases move."""
 
 EPOCHS = 8
+SMALL_HEAD = 1_000_000
+"""Weights of a head under which it is trained by one thread."""
+
 VIEWS_OF_A_SOFTMAX_TEACHER = 5
 """A softmax head names one thing at a time, so as a teacher it looks at the quarters of a photo too."""
 
@@ -47,13 +52,10 @@ VIEWS_OF_A_SOFTMAX_TEACHER = 5
 def main(arguments: Sequence[str] | None = None) -> int:
     flags = parse_flags("finetune", arguments, description="Fine-tune a checkpoint on a CSV of corrections.")
     device = choose_device(flags.device)
+    if flags.check:
+        return _check(flags, device)
     rows = read_rows(Path(flags.csv))
-    base = load_checkpoint(flags.model)
-    head.linear_head(base)
-    origins = _origins(flags, base, rows)
-    old = base
-    if flags.image_size or flags.crop_mode:
-        base = with_input(load_checkpoint(flags.model), flags.image_size, flags.crop_mode)
+    base, old, origins = _start(flags, rows)
     photos = photos_of(rows, Path(flags.csv), list(origins), base.labels.names)
     training = photos.where(~photos.is_valid)
     if not (training.targets >= 0).any():
@@ -63,8 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "Save more corrections: about one in five is held out.",
         )
     require_readable(photos.paths)
-    if flags.check:
-        return dry_run.check(photos, base)
     recipe = _recipe(flags, len(training), device)
     folder = Path(flags.out)
     fingerprint = prepare(folder, flags, base, origins, photos)
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     compared = {"new model": "new", "old model": "old", "predict nothing": "predict_nothing"}
     print(show({title: metrics["comparison"][key] for title, key in compared.items()}))
     print(f"verdict: {metrics['verdict']}. {metrics['summary']}")
-    print(f"{folder} is a REF now.")
+    print(f"{folder} is a REF now; {folder / REPORT} says how it went.")
     return EXIT_DONE
 
 
@@ -128,12 +128,13 @@ def fine_tune(
     linear = head.linear_head(start)
     moved = [start.labels.positions[name] for name, origin in origins.items() if base.single_label or len(origin) != 1]
     groups = hashes(training.paths)
-    out_of_fold = folds.out_of_fold(
-        linear, features, cells, training.targets, groups, moved, flags.blend, recipe, progress, stop
-    )
-    head.calibrate_bias(linear, features, cells, moved)
-    before = {name: tensor.clone() for name, tensor in start.model.state_dict().items()}
-    train_head(linear, features, cells, recipe, progress, stop)
+    with _threads_for(linear):
+        out_of_fold = folds.out_of_fold(
+            linear, features, cells, training.targets, groups, moved, flags.blend, recipe, progress, stop
+        )
+        head.calibrate_bias(linear, features, cells, moved)
+        before = {name: tensor.clone() for name, tensor in start.model.state_dict().items()}
+        train_head(linear, features, cells, recipe, progress, stop)
     model = start.model
     if recipe.epochs:
         augmented = TrainingPhotos(training.paths, cells, start.preprocess, recipe.seed, recipe.mosaic, recipe.min_crop)
@@ -166,10 +167,35 @@ def fine_tune(
     if split == "valid":
         unseen[measured] = scores
     new = measure(new, old, photos, Scores(split, scores, unseen, old_scores), flags)
+    paths = dict(zip(photos.file_names, photos.paths, strict=True))
+    put(folder / REPORT, report.page(new.metrics, progress.history, paths).encode(errors="replace"))
     save_checkpoint(folder, replace(new, card=card.text(new, base)), half=flags.half)
     for done in (STATE, STATE_WEIGHTS):
         (folder / done).unlink(missing_ok=True)
     return new.metrics
+
+
+def _check(flags: argparse.Namespace, device: str) -> int:
+    """The dry run of the same rows, flags and model."""
+    csv = Path(flags.csv)
+    table = tables.read_table(csv)
+    rows = merged(table)
+    good = dry_run.list_bad_rows(table.problems, rows)
+    base, _, origins = _start(flags, good)
+    photos = photos_of(good, csv, list(origins), base.labels.names)
+    recipe = _recipe(flags, int((~photos.is_valid).sum()), device)
+    dry_run.check(photos, base, origins, recipe, flags.unknown, Path(f"{flags.out}-check.png"))
+    return EXIT_BAD_INPUT if table.problems or len(good) < len(rows) else EXIT_DONE
+
+
+def _start(flags: argparse.Namespace, rows: list[tables.Merged]) -> tuple[Checkpoint, Checkpoint, head.Origins]:
+    """The model to start from, the same as the person had it, and what the new vocabulary comes from."""
+    base = old = load_checkpoint(flags.model)
+    head.linear_head(base)
+    origins = _origins(flags, base, rows)
+    if flags.image_size or flags.crop_mode:
+        base = with_input(load_checkpoint(flags.model), flags.image_size, flags.crop_mode)
+    return base, old, origins
 
 
 def _origins(flags: argparse.Namespace, base: Checkpoint, rows: list[tables.Merged]) -> head.Origins:
@@ -217,6 +243,17 @@ def _recipe(flags: argparse.Namespace, images: int, device: str) -> Recipe:
         seed=flags.seed,
         device=device,
     )
+
+
+@contextmanager
+def _threads_for(layer: torch.nn.Linear) -> Iterator[None]:
+    """One thread for a small head: a step takes microseconds, and on a busy machine threads wait on each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if layer.weight.numel() < SMALL_HEAD else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _blend(model: torch.nn.Module, before: dict[str, torch.Tensor], share: float, half: bool) -> None:

@@ -19,9 +19,9 @@ from demo.comparison import FOLDS_BELOW, JUDGED_FROM, Judged, choose_thresholds,
 from demo.evaluate import Photos, evaluation
 from demo.labels import LabelSet
 from demo.metrics import report
-from demo.thresholds import sweep
+from demo.thresholds import active, sweep
 
-SHOWN_SUSPECTS = 200
+SHOWN_SUSPECTS, SHOWN_PHOTOS, SHOWN_CELLS = 200, 20, 5
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Scores:
 def measure(new: Checkpoint, old: Checkpoint, photos: Photos, scores: Scores, flags: argparse.Namespace) -> Checkpoint:
     """The checkpoint with its thresholds and its `metrics.json`."""
     names = new.labels.names
-    judged = judge(photos, scores, old.threshold)
+    chosen, by = judged_rows(photos, scores)
+    judged = Judged(scores.unseen[chosen], scores.old[chosen], photos.targets[chosen], old.threshold, by)
     threshold, tuned, notes = choose_thresholds(judged, new.labels.thresholds, flags.target_precision)
     rows = photos.is_valid if scores.split == "valid" else ~photos.is_valid
     result: dict[str, Any] = evaluation(
@@ -61,6 +62,7 @@ def measure(new: Checkpoint, old: Checkpoint, photos: Photos, scores: Scores, fl
         "summary": summary(comparison),
         "warnings": notes + warnings(comparison) + [line for line in [suspicion(found, photos)] if line],
         "comparison": comparison,
+        "worst": worst_photos(photos.where(chosen), judged, names, threshold),
         "suspects": {"found": len(found), "cells": found[:SHOWN_SUSPECTS]},
         "trained_images": int((~photos.is_valid).sum()),
     }
@@ -68,14 +70,40 @@ def measure(new: Checkpoint, old: Checkpoint, photos: Photos, scores: Scores, fl
     return replace(new, labels=labels, metrics=result)
 
 
-def judge(photos: Photos, scores: Scores, old_threshold: float) -> Judged:
-    """The rows that the verdict goes by: the held-out ones, or on few images all that some model did not see."""
+def judged_rows(photos: Photos, scores: Scores) -> tuple[np.ndarray, str]:
+    """Bool (N,): the held-out rows, or on few images all that some model did not see; and how they were scored."""
     decided = (photos.targets >= 0).any(1)
     scored = np.isfinite(scores.unseen).all(1)
     few = len(photos) < FOLDS_BELOW or (decided & photos.is_valid).sum() < JUDGED_FROM
     rows = scored if few else photos.is_valid
-    by = "folds" if (rows & ~photos.is_valid).any() else "valid"
-    return Judged(scores.unseen[rows], scores.old[rows], photos.targets[rows], old_threshold, by)
+    return rows, "folds" if (rows & ~photos.is_valid).any() else "valid"
+
+
+def worst_photos(photos: Photos, judged: Judged, names: tuple[str, ...], threshold: float) -> list[dict[str, Any]]:
+    """`{"file_name", "loss", "missed", "wrong"}` of photos with wrong decisions, by mean BCE of their decided cells.
+
+    missed and wrong: `{"label", "score"}` of presences that were not found, and of absences that were.
+    """
+    known, present = judged.targets >= 0, judged.targets == 1
+    right = np.clip(np.where(present, judged.new, 1 - judged.new), 1e-6, 1)
+    loss = np.where(known, -np.log(right), 0).sum(1) / np.maximum(known.sum(1), 1)
+    said = active(judged.new, threshold)
+    missed, wrong = present & ~said, (judged.targets == 0) & said
+
+    def worst_first(row: int, cells: np.ndarray) -> list[dict[str, Any]]:
+        columns = sorted(np.flatnonzero(cells[row]), key=lambda column: right[row, column])[:SHOWN_CELLS]
+        return [{"label": names[column], "score": round(float(judged.new[row, column]), 4)} for column in columns]
+
+    rows = [row for row in np.argsort(-loss, kind="stable") if (missed | wrong)[row].any()]
+    return [
+        {
+            "file_name": photos.file_names[row],
+            "loss": round(float(loss[row]), 4),
+            "missed": worst_first(row, missed),
+            "wrong": worst_first(row, wrong),
+        }
+        for row in rows[:SHOWN_PHOTOS]
+    ]
 
 
 def find_suspects(photos: Photos, scores: Scores, names: tuple[str, ...]) -> list[dict[str, Any]]:

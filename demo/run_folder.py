@@ -19,10 +19,11 @@ from demo.evaluate import Photos
 from demo.head import Origins
 from demo.layouts import CARD, CONFIG, METRICS, TAGS, WEIGHTS
 from demo.progress import LOG, PROGRESS
+from demo.report import REPORT
 
 STATE, STATE_WEIGHTS = "state.json", "state.safetensors"
 _BEGUN = {LOG, STATE, STATE_WEIGHTS, PROGRESS, ".writing"}
-_UNFINISHED = {WEIGHTS, TAGS, METRICS, CARD}
+_UNFINISHED = {WEIGHTS, TAGS, METRICS, CARD, REPORT}
 _BY_CONTENT = ("resume", "check", "out", "device", "workers", "csv", "model", "labels")
 """Flags that may change between a run and its going on: what they name is compared by content."""
 

@@ -202,7 +202,12 @@ COMMANDS: dict[str, tuple[Flag, ...]] = {
         Flag("half", "store the weights in fp16", False, bool),
         Flag("seed", "same seed, same machine: same metrics", 0, _seed, metavar="N"),
         Flag("resume", "go on from an interrupted run in --out", False, bool),
-        Flag("check", "read everything, train nothing: list every bad row and show one sample's way", False, bool),
+        Flag(
+            "check",
+            "train nothing: list every bad row, show one sample's way, draw augmented samples into OUT-check.png",
+            False,
+            bool,
+        ),
     ),
     "evaluate": (
         CSV,

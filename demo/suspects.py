@@ -14,6 +14,9 @@ import numpy as np
 
 from demo.thresholds import check_scores
 
+MIN_PRESENCES = 4
+"""Under this many presences a label is hardly learned without the row in question, and its scores say little."""
+
 PRIOR = 2.0
 """How many cells the average over all labels counts for beside a label's own."""
 
@@ -39,7 +42,7 @@ def find(scores: np.ndarray, targets: np.ndarray) -> list[Suspect]:
         own, count = np.where(cells, scores, 0).sum(0), cells.sum(0)
         typical[value] = (own + PRIOR * scores[cells].mean()) / (count + PRIOR)
     # a label whose presences score no higher than its absences tells nothing about any cell
-    telling = typical[1] > typical[0]
+    telling = (presences.sum(0) >= MIN_PRESENCES) & (typical[1] > typical[0])
     seems_there = scores >= np.maximum(typical[1], 0.5)
     seems_absent = scores <= np.minimum(typical[0], 0.5)
     wrong = telling & ((absences & seems_there) | (presences & seems_absent))

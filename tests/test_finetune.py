@@ -88,7 +88,8 @@ def test_the_metrics_file_is_what_evaluate_measures(corrections, tmp_path, tiny_
         assert again[key] == stored[key]
     for key in ("metrics", "predict_nothing"):
         assert again[key] == pytest.approx(stored[key], abs=1e-6)
-    assert stored["verdict"] == "unmeasured"  # five held-out photos
+    assert stored["comparison"]["by"] == "folds"  # there are five held-out photos
+    assert stored["comparison"]["images"] == 24
     assert set(stored["old_model"]) == set(stored["metrics"])
     assert len(stored["curve"]["threshold"]) == len(stored["curve"]["f1"])
     with np.load(tmp_path / "p.npz") as arrays:
@@ -206,10 +207,39 @@ def test_a_folder_with_something_in_it_is_never_written_to(corrections, tmp_path
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
-def test_a_dry_run_writes_nothing_and_walks_one_photo_through(corrections, tmp_path, tiny_checkpoint, capsys):
-    assert run(corrections, tmp_path / "out", tiny_checkpoint, "--check") == 0
-    assert "pixels (3, 32, 32)" in capsys.readouterr().out
+def test_a_dry_run_walks_one_photo_through_and_draws_what_is_learned_from(
+    corrections, tmp_path, tiny_checkpoint, capsys
+):
+    corrections.write_text(corrections.read_text().replace("dog", "<b>d\\u2028og" + "g" * 300))
+    assert run(corrections, tmp_path / "out", tiny_checkpoint, "--check", "--mosaic", "0.5") == 0
+    said = capsys.readouterr().out
+    assert "0 of 24 rows cannot be used" in said
+    for step in ("decoded", "pixels", "augmented pixels", "features", "old logits", "old scores", "targets", "loss"):
+        assert f"  {step} " in said
+    assert "(3, 32, 32) float32, -" in said
+    assert "2 known, 11 soft, 0 unused" in said
     assert not (tmp_path / "out").exists()
+    with Image.open(tmp_path / "out-check.png") as picture:
+        assert picture.width == 4 * 240
+
+
+def test_a_dry_run_lists_every_bad_row_with_its_line_and_goes_on_with_the_others(
+    corrections, tmp_path, tiny_checkpoint, capsys
+):
+    lines = corrections.read_text().splitlines()
+    gone = [lines[1].replace("0.png", f"gone{number}.png") for number in range(12)]
+    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    broken = lines[1].replace("0.png", "broken.png")
+    corrections.write_text("\n".join([*lines[:3], *gone, *lines[3:], broken]) + "\n")
+    assert run(corrections, tmp_path / "out", tiny_checkpoint, "--check") == 2
+    told = capsys.readouterr()
+    for line in [*range(4, 16), 38]:
+        assert f"line {line}: " in told.err
+    assert "13 of 37 rows cannot be used" in told.err
+    assert "  loss " in told.out
+    corrections.write_text("\n".join([lines[0], *gone]) + "\n")
+    assert run(corrections, tmp_path / "out", tiny_checkpoint, "--check") == 2
+    assert "no image may be trained on" in capsys.readouterr().out
 
 
 def test_without_marked_rows_a_fifth_is_held_out_and_evaluate_takes_the_same(corrections, tmp_path, tiny_checkpoint):
