@@ -191,11 +191,12 @@ def _resampled_f1(predicted: np.ndarray, targets: np.ndarray, weights: np.ndarra
 
 
 def _interval(values: np.ndarray) -> dict[str, float] | None:
-    """The first value, and the middle 95 % of the others."""
+    """The first value, and the middle 95 % of the others, widened to hold it: copies tie, which can shift an AP."""
     if not np.isfinite(values[0]):
         return None
     low, high = np.nanquantile(values[1:], (0.025, 0.975))
-    return {"value": float(values[0]), "low": float(low), "high": float(high)}
+    value = float(values[0])
+    return {"value": value, "low": min(float(low), value), "high": max(float(high), value)}
 
 
 def verdict(comparison: dict[str, Any]) -> str:

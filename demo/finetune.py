@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{folder} could not be written.", message, "Make room, then go on with --resume."
             ) from error
         raise
-    progress.finish("done", metrics["verdict"])
+    progress.finish("done", metrics["summary"])
     for warning in metrics["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
     compared = {"new model": "new", "old model": "old", "predict nothing": "predict_nothing"}
@@ -127,10 +127,12 @@ def fine_tune(
     start = head.with_vocabulary(base, origins)
     linear = head.linear_head(start)
     moved = [start.labels.positions[name] for name, origin in origins.items() if base.single_label or len(origin) != 1]
-    groups = hashes(training.paths)
+    groups = np.array(hashes(photos.paths))
+    if copies := len(set(groups[is_trained]) & set(groups[photos.is_valid])):
+        print(f"note: {copies} held-out images are copies of training images, which flatters figures", file=sys.stderr)
     with _threads_for(linear):
         out_of_fold = folds.out_of_fold(
-            linear, features, cells, training.targets, groups, moved, flags.blend, recipe, progress, stop
+            linear, features, cells, training.targets, groups[is_trained], moved, flags.blend, recipe, progress, stop
         )
         head.calibrate_bias(linear, features, cells, moved)
         before = {name: tensor.clone() for name, tensor in start.model.state_dict().items()}
