@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from demo.preprocessing import steps_of
+
 MULTI_LABEL, SINGLE_LABEL = "multi_label_classification", "single_label_classification"
 DEFAULT_SIZE = 224
-RESAMPLING = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
-"""By Pillow's numbers."""
-
 State = dict[str, torch.Tensor]
 
 
@@ -75,7 +74,7 @@ def from_transformers(
     if processor is None:
         raise NotConvertible("It has no preprocessor_config.json, which says what its images look like.")
     try:
-        steps, size = _steps(processor)
+        steps, size = steps_of(processor, family.processor)
         renamed = _renamed(state, family)
         arguments = family.arguments(config, size, renamed)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError, ZeroDivisionError) as error:
@@ -99,64 +98,15 @@ def from_transformers(
     return [str(told[str(index)]) for index in range(len(told))], converted, renamed
 
 
-def _steps(processor: Mapping[str, Any]) -> tuple[list[dict[str, Any]], tuple[int, int]]:
-    """transformers' image processor as steps of `demo.preprocessing`, and the (height, width) that comes out."""
-    kind = str(processor.get("image_processor_type") or processor.get("feature_extractor_type") or "ViTImageProcessor")
-    kind = re.sub("(Fast|Pil)$", "", kind.replace("FeatureExtractor", "ImageProcessor"))
-    if kind not in _PROCESSORS:
-        raise ValueError(f"images are made by a {kind}, not by one of {', '.join(_PROCESSORS)}")
-    told = _PROCESSORS[kind] | {key: value for key, value in processor.items() if value is not None}
-    for unknown in ("do_pad", "do_flip_channel_order", "do_grayscale"):
-        if told.get(unknown):
-            raise ValueError(f"images need {unknown}")
-    steps: list[dict[str, Any]] = []
-    size: list[int] = []
-    if told.get("do_resize", True):
-        size = _sides(told["size"], square=kind != "BitImageProcessor")
-        steps.append({"type": "resize", "size": size, "interpolation": RESAMPLING[told["resample"]]})
-    if told.get("do_center_crop"):
-        size = _sides(told["crop_size"], square=True)
-        steps.append({"type": "center_crop", "size": size, "rounding": "down"})
-    height, width = size
-    # (value × factor − mean) / std, for values from 0 to 1 and not to 255
-    factor = 255 * told.get("rescale_factor", 1 / 255) if told.get("do_rescale", True) else 255.0
-    mean, std = (told["image_mean"], told["image_std"]) if told.get("do_normalize", True) else ([0.0] * 3, [1.0] * 3)
-    normal = {"mean": [value / factor for value in mean], "std": [value / factor for value in std]}
-    return [*steps, {"type": "to_tensor"}, {"type": "normalize", **normal}], (height, width)
-
-
-def _sides(size: Any, square: bool) -> list[int]:
-    """(height, width), or the shorter side alone."""
-    if isinstance(size, int):
-        return [size, size] if square else [size]
-    return [size["height"], size["width"]] if "height" in size else [size["shortest_edge"]]
-
-
-_HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-_PROCESSORS: dict[str, dict[str, Any]] = {
-    "ViTImageProcessor": {"size": 224, "resample": 2, **_HALF},
-    "DeiTImageProcessor": {"size": 256, "resample": 3, "do_center_crop": True, "crop_size": 224, **_HALF},
-    "BeitImageProcessor": {"size": 224, "resample": 3, "crop_size": 224, **_HALF},
-    "BitImageProcessor": {
-        "size": 224,
-        "resample": 3,
-        "do_center_crop": True,
-        "crop_size": 224,
-        "image_mean": [0.48145466, 0.4578275, 0.40821073],
-        "image_std": [0.26862954, 0.26130258, 0.27577711],
-    },
-}
-"""What each of transformers' image processors does where its file says nothing."""
-
-
 class _Family(NamedTuple):
-    """prefix: of the backbone's weights. pools: heads that read two tokens. eps: of layer norms, by default."""
+    """prefix: of the backbone's weights. pools: heads that read two tokens. processor, eps: where none is named."""
 
     architecture: str
     prefix: str
     heads: tuple[str, ...]
     arguments: Callable[[Mapping[str, Any], tuple[int, int], State], dict[str, Any]]
     pools: Mapping[str, str] = {}
+    processor: str = "ViTImageProcessor"
     eps: float = 1e-12
 
 
@@ -264,13 +214,18 @@ def _beit(config: Mapping[str, Any], size: tuple[int, int], state: State) -> dic
 def _swin(config: Mapping[str, Any], size: tuple[int, int], state: State) -> dict[str, Any]:
     if config.get("use_absolute_embeddings"):
         raise ValueError("timm's Swin has no absolute position embeddings")
+    patch, window = config.get("patch_size", 4), config.get("window_size", 7)
+    depths = config.get("depths", (2, 2, 6, 2))
+    # where windows do not tile the image, transformers pads it and then shifts it, and timm the other way round
+    if any(side % (patch * window * 2 ** (len(depths) - 1)) for side in size):
+        raise ValueError(f"windows of {window} do not tile images of {size}")
     return {
         "img_size": list(size),
-        "patch_size": config.get("patch_size", 4),
+        "patch_size": patch,
         "embed_dim": config.get("embed_dim", 96),
-        "depths": list(config.get("depths", (2, 2, 6, 2))),
+        "depths": list(depths),
         "num_heads": list(config.get("num_heads", (3, 6, 12, 24))),
-        "window_size": config.get("window_size", 7),
+        "window_size": window,
         "mlp_ratio": config.get("mlp_ratio", 4.0),
         "qkv_bias": bool(config.get("qkv_bias", True)),
     }
@@ -299,8 +254,9 @@ _FAMILIES = {
         ("DeiTForImageClassification", "DeiTForImageClassificationWithTeacher"),
         _deit,
         {"DeiTForImageClassificationWithTeacher": "class+distillation"},
+        "DeiTImageProcessor",
     ),
-    "beit": _Family("beit_base_patch16_224", "beit.", ("BeitForImageClassification",), _beit),
+    "beit": _Family("beit_base_patch16_224", "beit.", ("BeitForImageClassification",), _beit, {}, "BeitImageProcessor"),
     "swin": _Family("swin_tiny_patch4_window7_224", "swin.", ("SwinForImageClassification",), _swin, eps=1e-5),
     "dinov2": _Family(
         "vit_base_patch14_dinov2",
@@ -308,6 +264,7 @@ _FAMILIES = {
         ("Dinov2ForImageClassification",),
         _dinov2,
         {"Dinov2ForImageClassification": "class+mean"},
+        "BitImageProcessor",
         eps=1e-6,
     ),
 }

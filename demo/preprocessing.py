@@ -7,6 +7,7 @@ all of timm's own transform. Augmentation for training is `demo.dataset`'s.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,11 +20,14 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import to_tensor
 
+from demo.errors import ImageRejected
 from demo.images import on_white
 
 MAX_SIDE = 4096
 """Longest side in pixels of a model's input, and of any step on the way there."""
 MAX_STEPS = 16
+MAX_CANVAS = 100_000_000
+"""Most pixels of an image between two steps."""
 TIMM = {"type": "timm"}
 SQUARE = {"type": "pad_to_square"}
 
@@ -42,6 +46,7 @@ class Preprocess:
     steps: tuple[Mapping[str, Any], ...] = (TIMM,)
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
+        """Raises ImageRejected for an image so long and thin that a step would fill the memory."""
         pixels = self.rgb(image)
         for step in self._compiled:
             pixels = step(pixels)
@@ -97,6 +102,35 @@ class Preprocess:
         return [_STEPS[step["type"]](step, self.data) for step in self.steps]
 
 
+def steps_of(processor: Mapping[str, Any], default: str) -> tuple[list[dict[str, Any]], tuple[int, int]]:
+    """The steps that a `preprocessor_config.json` of transformers means, and the (height, width) that comes out.
+
+    default: its kind where it names none. Raises ValueError, TypeError, KeyError or IndexError.
+    """
+    kind = str(processor.get("image_processor_type") or processor.get("feature_extractor_type") or default)
+    kind = re.sub("(Fast|Pil)$", "", kind.replace("FeatureExtractor", "ImageProcessor"))
+    if kind not in _PROCESSORS:
+        raise ValueError(f"images are made by a {kind}, not by one of {', '.join(_PROCESSORS)}")
+    told = _PROCESSORS[kind] | {key: value for key, value in processor.items() if value is not None}
+    for unknown in ("do_pad", "do_flip_channel_order", "do_grayscale"):
+        if told.get(unknown):
+            raise ValueError(f"images need {unknown}")
+    steps: list[dict[str, Any]] = []
+    size: list[int] = []
+    if told.get("do_resize", True):
+        size = _hw(told["size"], square=kind != "BitImageProcessor")
+        steps.append({"type": "resize", "size": size, "interpolation": _RESAMPLING[told["resample"]]})
+    if told.get("do_center_crop"):
+        size = _hw(told["crop_size"], square=True)
+        steps.append({"type": "center_crop", "size": size, "rounding": "down"})
+    height, width = size
+    # (value × factor − mean) / std, for values from 0 to 1 and not to 255
+    factor = 255 * told.get("rescale_factor", 1 / 255) if told.get("do_rescale", True) else 255.0
+    mean, std = (told["image_mean"], told["image_std"]) if told.get("do_normalize", True) else ([0.0] * 3, [1.0] * 3)
+    normal = {"mean": [value / factor for value in mean], "std": [value / factor for value in std]}
+    return [*steps, {"type": "to_tensor"}, {"type": "normalize", **normal}], (height, width)
+
+
 def _sides(value: object) -> list[int]:
     """One or two sides in pixels."""
     sides = [value] if isinstance(value, int) else value
@@ -121,9 +155,35 @@ def _filter(step: Mapping[str, Any]) -> InterpolationMode:
     return InterpolationMode(step.get("interpolation", "bilinear"))
 
 
+def _check_canvas(image: Image.Image, pixels: float) -> None:
+    if pixels > MAX_CANVAS:
+        raise ImageRejected(
+            f"This image has {image.width} × {image.height} pixels.",
+            "It is too long and thin to be prepared for this model.",
+            "Crop it first.",
+        )
+
+
+def _in_proportion(resize: Callable, shorter: float) -> Callable:
+    """A resize that brings the shorter side to so many pixels, unless the longer one would take all memory."""
+
+    def checked(image: Image.Image) -> Any:
+        _check_canvas(image, shorter**2 * max(image.size) / min(image.size))
+        return resize(image)
+
+    return checked
+
+
+def _timm(step: Mapping[str, Any], data: Mapping[str, Any]) -> Callable:
+    transform = create_transform(**data, is_training=False)
+    fits = data.get("crop_mode") in ("squash", "border")
+    return transform if fits else _in_proportion(transform, max(data["input_size"][1:]) / (data.get("crop_pct") or 1))
+
+
 def _pad_to_square(step: Mapping[str, Any], data: Mapping[str, Any]) -> Callable:
     def pad(image: Image.Image) -> Image.Image:
         side = max(image.size)
+        _check_canvas(image, side**2)
         canvas = Image.new("RGB", (side, side), "white")
         canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
         return canvas
@@ -153,7 +213,8 @@ def _resize(step: Mapping[str, Any], data: Mapping[str, Any]) -> Callable:
     sides, longest = _sides(step["size"]), step.get("max_size")
     if longest is not None:
         longest = _sides(longest)[0]
-    return transforms.Resize(sides, _filter(step), max_size=longest, antialias=True)
+    resize = transforms.Resize(sides, _filter(step), max_size=longest, antialias=True)
+    return _in_proportion(resize, sides[0]) if len(sides) == 1 and longest is None else resize
 
 
 def _center_crop(step: Mapping[str, Any], data: Mapping[str, Any]) -> Callable:
@@ -174,7 +235,7 @@ def _normalize(step: Mapping[str, Any], data: Mapping[str, Any]) -> Callable:
 
 
 _STEPS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Callable]] = {
-    "timm": lambda step, data: create_transform(**data, is_training=False),
+    "timm": _timm,
     "pad_to_square": _pad_to_square,
     "pad_to_size": _pad_to_size,
     "resize": _resize,
@@ -183,3 +244,29 @@ _STEPS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Callable]] = 
     "maybe_to_tensor": lambda step, data: to_tensor,
     "normalize": _normalize,
 }
+
+
+def _hw(size: Any, square: bool) -> list[int]:
+    """(height, width), or the shorter side alone."""
+    if isinstance(size, int):
+        return [size, size] if square else [size]
+    return [size["height"], size["width"]] if "height" in size else [size["shortest_edge"]]
+
+
+_RESAMPLING = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+"""By Pillow's numbers."""
+_HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+_PROCESSORS: dict[str, dict[str, Any]] = {
+    "ViTImageProcessor": {"size": 224, "resample": 2, **_HALF},
+    "DeiTImageProcessor": {"size": 256, "resample": 3, "do_center_crop": True, "crop_size": 224, **_HALF},
+    "BeitImageProcessor": {"size": 224, "resample": 3, "crop_size": 224, **_HALF},
+    "BitImageProcessor": {
+        "size": 224,
+        "resample": 3,
+        "do_center_crop": True,
+        "crop_size": 224,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+    },
+}
+"""What each of transformers' image processors does where its file says nothing."""

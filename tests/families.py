@@ -288,9 +288,9 @@ def beit_by_class_token(folder: Path) -> Family:
 
 
 def swin(folder: Path) -> Family:
-    processor = ViTImageProcessorPil(size={"height": 64, "width": 64}, resample=3)
+    processor = ViTImageProcessorPil(size={"height": 32, "width": 32}, resample=3)
     config = SwinConfig(
-        image_size=64, patch_size=4, embed_dim=24, depths=[2, 2], num_heads=[2, 4], window_size=4, layer_norm_eps=1e-4
+        image_size=32, patch_size=4, embed_dim=24, depths=[2, 2], num_heads=[2, 4], window_size=4, layer_norm_eps=1e-4
     )
     return from_transformers(SwinForImageClassification, config, processor, folder)
 
