@@ -72,6 +72,30 @@ def test_the_app_takes_gradios_own_variables_and_its_flags_win():
         Settings.from_flags(["--images", "/nowhere"], {})
 
 
+@pytest.mark.parametrize(("given", "allowed"), [("timm, owner/name", ("timm", "owner/name")), ("none", ()), ("", None)])
+def test_the_models_that_visitors_may_load_are_owners_and_repos(given, allowed):
+    assert Settings.from_flags([], {"TAGLOOP_ALLOW_MODELS": given}).allow_models == allowed
+    with pytest.raises(BadInput, match="Owners and repos"):
+        Settings.from_flags(["--allow-models", "a/b/c"], {})
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_public"),
+    [
+        ({}, False),
+        ({"GRADIO_SERVER_NAME": "localhost"}, False),
+        ({"GRADIO_SERVER_NAME": "127.0.0.2"}, False),
+        ({"GRADIO_SERVER_NAME": "::1"}, False),
+        ({"GRADIO_SERVER_NAME": "0.0.0.0"}, True),
+        ({"GRADIO_SERVER_NAME": "::"}, True),
+        ({"GRADIO_SERVER_NAME": "example.org"}, True),
+        ({"SPACE_ID": "owner/space"}, True),
+    ],
+)
+def test_a_space_and_any_address_but_ones_own_are_public(environment, is_public):
+    assert Settings.from_flags([], environment).is_public is is_public
+
+
 @pytest.mark.parametrize("command", ["demo.finetune", "demo.evaluate", "demo.tag", "demo.publish"])
 def test_help_names_every_flag_and_its_variable(command):
     done = subprocess.run(
