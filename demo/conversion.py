@@ -18,6 +18,7 @@ from demo.preprocessing import steps_of
 
 MULTI_LABEL, SINGLE_LABEL = "multi_label_classification", "single_label_classification"
 DEFAULT_SIZE = 224
+MAX_TOKENS = 65_536
 State = dict[str, torch.Tensor]
 
 
@@ -237,6 +238,8 @@ def _dinov2(config: Mapping[str, Any], size: tuple[int, int], state: State) -> d
     patch = _pair(config.get("patch_size", 14))
     old = [side // by for side, by in zip(_pair(config.get("image_size", DEFAULT_SIZE)), patch, strict=True)]
     new = [side // by for side, by in zip(size, patch, strict=True)]
+    if new[0] * new[1] > MAX_TOKENS:
+        raise ValueError(f"images of {size} have {new[0] * new[1]} patches")
     if new != old:
         grid = state["pos_embed"][:, 1:].reshape(1, *old, width).permute(0, 3, 1, 2)
         grid = nn.functional.interpolate(grid, size=new, mode="bicubic", align_corners=False)

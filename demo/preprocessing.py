@@ -123,7 +123,7 @@ def steps_of(processor: Mapping[str, Any], default: str) -> tuple[list[dict[str,
     if told.get("do_center_crop"):
         size = _hw(told["crop_size"], square=True)
         steps.append({"type": "center_crop", "size": size, "rounding": "down"})
-    height, width = size
+    height, width = _sides(size)
     # (value × factor − mean) / std, for values from 0 to 1 and not to 255
     factor = 255 * told.get("rescale_factor", 1 / 255) if told.get("do_rescale", True) else 255.0
     mean, std = (told["image_mean"], told["image_std"]) if told.get("do_normalize", True) else ([0.0] * 3, [1.0] * 3)

@@ -537,6 +537,17 @@ def test_a_long_thin_image_is_rejected_before_it_fills_the_memory(loaded: dict[s
                 loaded[name].preprocess(Image.new("RGB", size))
 
 
+@pytest.mark.parametrize("side", [4096, 10**9])
+def test_a_giant_image_is_refused_before_positions_are_made_for_it(
+    families: dict[str, Family], tmp_path: Path, side: int
+) -> None:
+    folder = copy(families["DINOv2"], tmp_path)
+    asked = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+    change(folder, "preprocessor_config.json", lambda processor: processor.update(asked))
+    change(folder, "config.json", lambda config: config.update(patch_size=1))
+    assert str(side) in refusal(folder)
+
+
 def test_a_missing_image_processor_is_named(families: dict[str, Family], tmp_path: Path) -> None:
     folder = copy(families["ViT"], tmp_path)
     (folder / "preprocessor_config.json").unlink()
