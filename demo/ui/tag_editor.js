@@ -170,10 +170,9 @@ function resetAll() {
 }
 
 /** While a slider is dragged the page gets no shorter, or its scrolling would pull the slider from under the pointer. */
-function holdHeight() {
+function holdHeight(range, { pointerId }) {
   stage.style.minHeight = `${stage.offsetHeight}px`;
-  const release = () => (stage.style.minHeight = "");
-  for (const end of ["pointerup", "pointercancel"]) addEventListener(end, release, { once: true });
+  range.setPointerCapture(pointerId);
 }
 
 function send(reviewed) {
@@ -233,8 +232,9 @@ function editorKey(event) {
 list.id = `labels-${Math.random().toString(36).slice(2)}`;
 field.setAttribute("aria-controls", list.id);
 for (const [kind, react] of [["input", slide], ["change", changed], ["pointerdown", holdHeight]]) {
-  root.addEventListener(kind, ({ target }) => isRange(target) && react(target));
+  root.addEventListener(kind, (event) => isRange(event.target) && react(event.target, event));
 }
+root.addEventListener("lostpointercapture", () => (stage.style.minHeight = ""));
 reset.addEventListener("click", resetAll);
 tunedSwitch.addEventListener("change", () => {
   tags.sort(tunedSwitch.checked);
