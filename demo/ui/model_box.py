@@ -111,6 +111,9 @@ class ModelBox:
                 self.models.leave(load)
         except DemoError as failed:
             error = str(failed)
+        except Exception:
+            yield self.value(desk, choice, "A fault of TagLoop's own kept it from loading: see the log."), gr.skip()
+            raise
         yield self.value(desk, choice, error), choice
 
     def _suggestions(self, recent: list[str]) -> list[dict[str, str]]:
