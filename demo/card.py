@@ -55,7 +55,7 @@ names = model.pretrained_cfg["label_names"]
 print({{name: round(score, 3) for name, score in zip(names, scores) if score >= {metrics["threshold"]:.2f}}})
 ```
 
-With TagLoop: `python app.py --model {REPO}`.
+{_more_than_timm(checkpoint)}With TagLoop: `python app.py --model {REPO}`.
 
 ## Figures
 On {metrics["images"]} {metrics["split"]} images, {metrics["known_cells"]} known cells, at the recommended threshold
@@ -67,6 +67,15 @@ On {metrics["images"]} {metrics["split"]} images, {metrics["known_cells"]} known
 ## Labels
 {len(names)}: {shown}
 """
+
+
+def _more_than_timm(checkpoint: Checkpoint) -> str:
+    """What timm alone does otherwise with this checkpoint; empty for most."""
+    differs = [
+        *["images are prepared as `preprocess` in config.json says"] * bool(checkpoint.preprocess.to_config()),
+        *["its head reads two tokens, so timm alone does not build it"] * ("pool" in checkpoint.config),
+    ]
+    return f"Mind that {', and '.join(differs)}.\n\n" if differs else ""
 
 
 def figures(metrics: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from timm.data import create_transform, resolve_data_config
 
 from demo import finetune
 from demo.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, with_input
@@ -253,6 +254,9 @@ def test_timm_alone_reads_what_was_saved(loaded: dict[str, Checkpoint], tmp_path
     save_checkpoint(tmp_path / "out", loaded[name])
     model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
     pixels = loaded[name].preprocess(decode(PICTURES["RGB"][0]))
+    if name in ("ViT", "BEiT", "Swin", "timm"):
+        transform = create_transform(**resolve_data_config(model.pretrained_cfg, model=model))
+        assert torch.equal(transform(decode(PICTURES["RGB"][0])), pixels)
     with torch.inference_mode():
         # timm's layer norms have an epsilon of their own
         assert (model(pixels.unsqueeze(0))[0] - logits(loaded[name], pixels)).abs().max() < 1e-3
