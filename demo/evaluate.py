@@ -155,6 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = read_rows(csv)
     checkpoint = load_checkpoint(flags.model)
     names = checkpoint.labels.names
+    rows = tables.respelled(rows, names)
     foreign = [name for name in tables.labels_in(rows) if name not in checkpoint.labels.positions]
     if foreign:
         shown = ", ".join(foreign[:5]) + (" …" if len(foreign) > 5 else "")

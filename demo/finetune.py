@@ -54,8 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = choose_device(flags.device)
     if flags.check:
         return _check(flags, device)
-    rows = read_rows(Path(flags.csv))
-    base, old, origins = _start(flags, rows)
+    base, old, origins, rows = _start(flags, read_rows(Path(flags.csv)))
     photos = photos_of(rows, Path(flags.csv), list(origins), base.labels.names)
     training = photos.where(~photos.is_valid)
     if not (training.targets >= 0).any():
@@ -183,21 +182,27 @@ def _check(flags: argparse.Namespace, device: str) -> int:
     table = tables.read_table(csv)
     rows = merged(table)
     good = dry_run.list_bad_rows(table.problems, rows)
-    base, _, origins = _start(flags, good)
+    base, _, origins, good = _start(flags, good)
     photos = photos_of(good, csv, list(origins), base.labels.names)
     recipe = _recipe(flags, int((~photos.is_valid).sum()), device)
     dry_run.check(photos, base, origins, recipe, flags.unknown, Path(f"{flags.out}-check.png"))
     return EXIT_BAD_INPUT if table.problems or len(good) < len(rows) else EXIT_DONE
 
 
-def _start(flags: argparse.Namespace, rows: list[tables.Merged]) -> tuple[Checkpoint, Checkpoint, head.Origins]:
-    """The model to start from, the same as the person had it, and what the new vocabulary comes from."""
+def _start(
+    flags: argparse.Namespace, rows: list[tables.Merged]
+) -> tuple[Checkpoint, Checkpoint, head.Origins, list[tables.Merged]]:
+    """The model to start from, the same as the person had it, what the new vocabulary comes from, and the rows.
+
+    The rows then name labels as the model does.
+    """
     base = old = load_checkpoint(flags.model)
     head.linear_head(base)
+    rows = tables.respelled(rows, base.labels.names)
     origins = _origins(flags, base, rows)
     if flags.image_size or flags.crop_mode:
         base = with_input(load_checkpoint(flags.model), flags.image_size, flags.crop_mode)
-    return base, old, origins
+    return base, old, origins, rows
 
 
 def _origins(flags: argparse.Namespace, base: Checkpoint, rows: list[tables.Merged]) -> head.Origins:

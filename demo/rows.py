@@ -44,8 +44,13 @@ HEADER = (",".join(COLUMNS) + "\n").encode()
 
 
 def to_list_cell(names: Sequence[str]) -> str:
-    """JSON list of `names`: readable text without a single line break or control character."""
-    text = json.dumps(list(names), ensure_ascii=False)
+    """JSON list of `names`, as `json_line` writes it."""
+    return json_line(list(names))
+
+
+def json_line(value: object) -> str:
+    """JSON of `value`: readable text without a single line break or control character."""
+    text = json.dumps(value, ensure_ascii=False)
     return re.sub(f"[{_CONTROL}]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

@@ -104,7 +104,13 @@ MODEL = Flag(
 )
 DEVICE = Flag("device", "where the model runs", "auto", choices=("auto", "cpu", "cuda", "mps"))
 BATCH_SIZE = Flag("batch-size", "images a step", 32, _positive, metavar="N")
-CSV = Flag("csv", "corrections CSV, fastai CSV, 0/1 columns, or a PaddleClas list file", required=True, metavar="FILE")
+CSV = Flag(
+    "csv",
+    "corrections CSV, metadata.csv, fastai CSV, 0/1 columns, PaddleClas list file, JSON export, or a folder of images "
+    "with .txt files",
+    required=True,
+    metavar="FILE",
+)
 
 COMMANDS: dict[str, tuple[Flag, ...]] = {
     "app": (
@@ -217,6 +223,16 @@ COMMANDS: dict[str, tuple[Flag, ...]] = {
         Flag("predictions", "write scores, targets and file names here, as .npz", metavar="FILE"),
         BATCH_SIZE,
         DEVICE,
+    ),
+    "export": (
+        CSV,
+        Flag(
+            "format",
+            "whose format it is written in",
+            choices=("fastai", "imagefolder", "txt", "json"),
+            required=True,
+        ),
+        Flag("out", "file to write; for imagefolder and txt a folder, or a .zip", required=True, metavar="PATH"),
     ),
     "publish": (
         Flag("private", "only you, and whom you let, may read the repo that is made", False, bool),

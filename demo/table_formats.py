@@ -1,23 +1,32 @@
-"""The four formats of tables that users bring, each made into records and a way to read one.
+"""The formats of tables that users bring, each made into records and a way to read one.
 
-Told apart by the first line. Looks at no image: what the rows mean together is `demo.tables`.
+Told apart by the first line; a folder is one of images with `.txt` files beside them. Looks into no image: what the
+rows mean together is `demo.tables`. What a label means that a row does not name is the format's: absent where it is
+made for complete lists (fastai's), unknown where nothing says that anybody looked for it (all others).
 """
 
 from __future__ import annotations
 
+import ast
 import csv
 import io
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from demo import spelling
 from demo.errors import TableError
+from demo.images import find_images
 from demo.rows import COLUMNS, REVIEWED, from_list_cell, shortened
 
 FILE_COLUMNS = ("file_name", "fname", "filename", "file", "path", "image", "image_path", "image_name")
 CELLS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1, "": -1}  # pandas writes 1.0 beside empty cells
 LIST_LINE = re.compile(r"[^\t\n]+\t *-?[01] *(,|\r?\n|$)")
+_ESCAPE = r"""\\(?:[\\'"abfnrtv]|x[0-9a-f]{2}|u[0-9a-f]{4}|U00(?:0[0-9a-f]|10)[0-9a-f]{4})"""
+QUOTED = rf"""('(?:[^'\\\n]|{_ESCAPE})*'|"(?:[^"\\\n]|{_ESCAPE})*")"""
+QUOTED_LIST = re.compile(rf"\[\s*(?:{QUOTED}(?:\s*,\s*|\s+|(?=\s*\])))*\]")
 
 Record = Mapping[str, str]
 Say = Callable[[Record], dict]
@@ -27,8 +36,8 @@ Say = Callable[[Record], dict]
 class Records:
     """Line number and cells by column of every line of the right length.
 
-    say: from a record to labels, rejected, reviewed, model, annotator and vocabulary_all, as far as the format has
-    them; raises ValueError. problems: line number and what is wrong there.
+    say: from a record to labels, rejected, reviewed, model, annotator, vocabulary_all and one_word, as far as the
+    format has them; raises ValueError. problems: line number and what is wrong there. unit: what is numbered.
     """
 
     records: list[tuple[int, Record]]
@@ -37,11 +46,16 @@ class Records:
     say: Say
     problems: list[tuple[int, str]]
     notes: list[str]
+    unit: str = "line"
 
 
 def read_records(path: Path) -> Records:
-    """Read the file at `path`. Raises TableError when it cannot be used as a whole."""
+    """Read the file or folder at `path`. Raises TableError when it cannot be used as a whole."""
+    if path.is_dir():
+        return _captions(path)
     text, notes, problems = _text(path), [], []
+    if text.startswith("{"):
+        return _json(path, text)
     if text.startswith(",".join(COLUMNS)) and not text.endswith("\n"):
         text = text[: text.rfind("\n") + 1]
         notes.append("The last row was torn while it was being saved and is left out.")
@@ -124,13 +138,16 @@ def _list_file(path: Path, text: str, notes: list[str]) -> list[tuple[int, list[
 def _format(path: Path, header: list[str], records: list[Record], is_list: bool, notes: list[str]) -> tuple[str, Say]:
     """The column of file names, and a function from a record to what it says. Raises TableError."""
     if not is_list and {"labels", "file_name"} <= set(header):
+        if not {"rejected", "reviewed"} & set(header):
+            notes.append("No column says what is absent: labels that a row does not list count as unknown there.")
         return "file_name", _say_ours
     if not is_list and {"labels", "fname"} <= set(header):
-        vocabulary = tuple(dict.fromkeys(name for record in records for name in record["labels"].split()))
+        vocabulary = tuple(dict.fromkeys(n for record in records for n in spelling.from_words(record["labels"])))
         return "fname", lambda record: {
-            "labels": tuple(dict.fromkeys(record["labels"].split())),
+            "labels": spelling.from_words(record["labels"]),
             "reviewed": "all",
             "vocabulary_all": vocabulary,
+            "one_word": True,
         }
     file_column = "" if is_list else next((n for f in FILE_COLUMNS for n in header if n.lower() == f), None)
     # Not a label: the file, the split, and the index that pandas writes without a name.
@@ -152,8 +169,83 @@ def _format(path: Path, header: list[str], records: list[Record], is_list: bool,
     return file_column, lambda record: _say_marked(record, marked)
 
 
+def _json(path: Path, text: str) -> Records:
+    """What `demo.exports` writes as JSON."""
+    try:
+        document = json.loads(text)
+        images, vocabularies = document["images"], document.get("vocabularies", {})
+        fits = isinstance(images, list) and isinstance(vocabularies, dict)
+        kept = {model: from_list_cell(json.dumps(names)) for model, names in vocabularies.items()} if fits else {}
+    except (ValueError, KeyError, RecursionError) as error:
+        fits, why = False, f"{error}"
+    else:
+        why = '"images" is no list, or "vocabularies" no object.'
+    if not fits:
+        raise TableError(
+            f"{path} is not an export of corrections.", why, 'It is {"images": [{"file_name", "labels", …}, …]}.'
+        )
+    records, problems = [], []
+    for number, image in enumerate(images, start=1):
+        if isinstance(image, dict) and isinstance(image.get("file_name"), str) and "labels" in image:
+            texts = {key: cell if isinstance(cell, str) else json.dumps(cell) for key, cell in image.items()}
+            records.append((number, {key: cell for key, cell in texts.items() if cell != "null"}))
+        else:
+            problems.append((number, "it has no file_name or no labels"))
+
+    def say(record: Record) -> dict:
+        row = _say_ours(record)
+        return row | {"vocabulary_all": kept.get(row["model"]) if row["reviewed"] == "all" else None}
+
+    has_split = bool(records) and all("is_valid" in record for _, record in records)
+    return Records(records, "file_name", has_split, say, problems, [], "image")
+
+
+def _captions(path: Path) -> Records:
+    """A folder of images, those below it too, each with its labels in a `.txt` of the same name."""
+    records, problems, alone = [], [], 0
+    for number, image in enumerate(find_images([path]), start=1):
+        beside = image.with_suffix(".txt")
+        if not beside.is_file():
+            alone += 1
+            continue
+        try:
+            text = beside.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError):
+            problems.append((number, f"{beside.name} is not readable as UTF-8 text"))
+            continue
+        records.append((number, {"file_name": str(image.relative_to(path)), "labels": text}))
+    if not records and not problems:
+        raise TableError(
+            f"{path} is a folder without labels.",
+            "No image in it has a .txt file of the same name beside it.",
+            "Name a CSV or a list file, metadata.csv or a JSON export.",
+        )
+    notes = ["Labels that a .txt file does not list count as unknown there."]
+    if alone:
+        notes.append(f"{alone} images without a .txt file are left out.")
+    return Records(
+        records,
+        "file_name",
+        False,
+        lambda record: {"labels": spelling.from_commas(record["labels"])},
+        problems,
+        notes,
+        "image",
+    )
+
+
+def _names(cell: str) -> tuple[str, ...]:
+    """The labels of a list cell: JSON, or a list as Python or NumPy print it. Raises ValueError."""
+    try:
+        return from_list_cell(cell)
+    except ValueError:
+        if not QUOTED_LIST.fullmatch(cell.strip()):
+            raise
+        return from_list_cell(json.dumps([ast.literal_eval(match[0]) for match in re.finditer(QUOTED, cell)]))
+
+
 def _say_ours(record: Record) -> dict:
-    labels, rejected = from_list_cell(record["labels"]), from_list_cell(record.get("rejected", "[]"))
+    labels, rejected = _names(record["labels"]), _names(record.get("rejected", "[]"))
     reviewed = record.get("reviewed", "listed")
     if both := set(labels) & set(rejected):
         raise ValueError(f"the label {shortened(min(both))!r} is both in labels and in rejected")

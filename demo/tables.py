@@ -1,4 +1,4 @@
-"""What users bring to train or score on, read into rows: our corrections CSV, fastai's, 0/1 columns, list files.
+"""What users bring to train or score on, read into rows: tables, our JSON, images with `.txt` files beside them.
 
 Promises that every bad row is collected with its line number, that labels named `null` or `nan` stay names, and
 that a cell on which annotators disagree counts as unknown. Opens no image, writes nothing and fits no split.
@@ -7,8 +7,9 @@ that a cell on which annotators disagree counts as unknown. Opens no image, writ
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class Row:
 
     line: its number in the file, from 1. path: absolute. is_valid: None where there is no such column.
     vocabulary_all: the labels that `reviewed` = `all` speaks of where the file itself says so (fastai); None means
-    those of the row's model.
+    those of the row's model. one_word: the format has no spaces inside labels, so a `_` may stand for one.
     """
 
     line: int
@@ -41,6 +42,7 @@ class Row:
     model: str = ""
     annotator: str = ""
     vocabulary_all: tuple[str, ...] | None = None
+    one_word: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,29 @@ class Merged:
     is_valid: bool | None
 
 
+@dataclass(frozen=True)
+class Agreed:
+    """What the annotators of an image agree on; `reviewed`, `model`, `vocabulary_all` as in Row.
+
+    disputed: labels that one confirms and another denies. They are unknown, and in no other list.
+    """
+
+    labels: tuple[str, ...]
+    rejected: tuple[str, ...]
+    disputed: tuple[str, ...]
+    reviewed: str
+    model: str
+    vocabulary_all: tuple[str, ...] | None
+
+
 def read_table(path: Path | str) -> Table:
-    """Read a file in any of the four formats, told apart by its first line.
+    """Read a file in any of the formats of `demo.table_formats`, or a folder of images with `.txt` files.
 
     Raises TableError when the file as a whole cannot be used. Rows that cannot are in `problems`.
     """
     path = Path(path).absolute()
     table = read_records(path)
-    problems, notes, folder = list(table.problems), list(table.notes), path.parent
+    problems, notes, folder = list(table.problems), list(table.notes), path if path.is_dir() else path.parent
     if not table.has_split:
         notes.append("There is no is_valid column, so no row says whether it is for validation.")
     if table.file_column == "fname" and table.records:  # fastai keeps the images of train.csv in train/
@@ -95,7 +112,7 @@ def read_table(path: Path | str) -> Table:
             f"Some rows are reviewed in full but the labels of their model {shortened(model)!r} are not kept beside "
             "the CSV: the labels of the model in use stand in for them."
         )
-    return Table(path, rows, [f"line {line}: {problem}" for line, problem in sorted(problems)], notes)
+    return Table(path, rows, [f"{table.unit} {line}: {problem}" for line, problem in sorted(problems)], notes)
 
 
 def require_good(table: Table) -> None:
@@ -124,6 +141,41 @@ def merge_rows(rows: Iterable[Row]) -> list[Merged]:
 def labels_in(merged: Iterable[Merged]) -> tuple[str, ...]:
     """Every label that a row confirms or rejects, in the order of first mention."""
     return tuple(dict.fromkeys(name for image in merged for row in image.rows for name in row.labels + row.rejected))
+
+
+def respelled(merged: Iterable[Merged], names: Sequence[str]) -> list[Merged]:
+    """The same images, where a label written as one word is that of `names` which is written so.
+
+    fastai's `red_sofa` is the model's `red sofa` where that is the only label that it could be.
+    """
+    written = Counter(name.replace(" ", "_") for name in set(names))
+    meant = {word: name for name in names if written[word := name.replace(" ", "_")] == 1}
+
+    @cache
+    def read(labels: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(meant.get(name, name) for name in labels))
+
+    def row(old: Row) -> Row:
+        return replace(old, labels=read(old.labels), vocabulary_all=read(old.vocabulary_all)) if old.one_word else old
+
+    return [replace(image, rows=tuple(map(row, image.rows))) for image in merged]
+
+
+def agreed(image: Merged, folder: Path | str) -> Agreed:
+    """What all rows of an image say together; `folder` is the CSV's. One row says what it says.
+
+    Several, one of them reviewed in full, are spelled out: `rejected` then names all that they deny.
+    """
+    row = image.rows[0]
+    if len(image.rows) == 1:
+        return Agreed(row.labels, row.rejected, (), row.reviewed, row.model, row.vocabulary_all)
+    spoken_of = _spoken_of((), folder)
+    disputed = tuple(_disputed(image, spoken_of))
+    confirmed = dict.fromkeys(name for row in image.rows for name in row.labels)
+    denied = dict.fromkeys(name for row in image.rows for name in (*row.rejected, *sorted(spoken_of(row))))
+    labels = tuple(name for name in confirmed if name not in disputed)
+    rejected = tuple(name for name in denied if name not in confirmed)
+    return Agreed(labels, rejected, disputed, "listed", row.model, None)
 
 
 def targets(

@@ -33,7 +33,7 @@ def keep_vocabulary(csv_folder: Path, model_id: str, names: tuple[str, ...]) -> 
     if kept is None:
         path = _path(csv_folder, model_id)
         make_folder(path.parent)
-        put(path, f'{{"model": {json.dumps(model_id)}, "labels": {to_list_cell(names)}}}\n'.encode())
+        put(path, vocabulary_bytes(model_id, names))
     elif kept != names:
         raise CorrectionsError(
             f"The labels of {model_id} are not those that were kept for it.",
@@ -42,7 +42,17 @@ def keep_vocabulary(csv_folder: Path, model_id: str, names: tuple[str, ...]) -> 
         )
 
 
-def _path(csv_folder: Path, model_id: str) -> Path:
+def vocabulary_bytes(model_id: str, names: tuple[str, ...]) -> bytes:
+    """What is kept of a model: the content of its file."""
+    return f'{{"model": {json.dumps(model_id)}, "labels": {to_list_cell(names)}}}\n'.encode()
+
+
+def vocabulary_name(model_id: str) -> str:
+    """The name of a model's file in the folder `vocabularies` beside the CSV."""
     readable = re.sub(r"[^A-Za-z0-9.]+", "_", model_id)[:60]
     digest = hashlib.sha256(model_id.encode(errors="surrogatepass")).hexdigest()[:12]
-    return csv_folder / "vocabularies" / f"{readable}-{digest}.json"
+    return f"{readable}-{digest}.json"
+
+
+def _path(csv_folder: Path, model_id: str) -> Path:
+    return csv_folder / "vocabularies" / vocabulary_name(model_id)

@@ -96,7 +96,7 @@ def test_a_space_and_any_address_but_ones_own_are_public(environment, is_public)
     assert Settings.from_flags([], environment).is_public is is_public
 
 
-@pytest.mark.parametrize("command", ["demo.finetune", "demo.evaluate", "demo.tag", "demo.publish"])
+@pytest.mark.parametrize("command", ["demo.finetune", "demo.evaluate", "demo.tag", "demo.export", "demo.publish"])
 def test_help_names_every_flag_and_its_variable(command):
     done = subprocess.run(
         [sys.executable, "-m", command, "--help"], capture_output=True, text=True, cwd=Path(__file__).parents[1]
