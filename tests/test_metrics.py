@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demo.errors import TargetsError
-from demo.metrics import average_precisions, decisions, mean_ap, report
+from demo.metrics import average_precisions, calibration_error, decisions, mean_ap, report
 
 TRUTH = np.array([[0, 1, 1, 0, 0, 1, 0], [1, 0, 0, 1, 0, 0, 0], [0, 0, 1, 1, 1, 0, 0]])
 PREDICTED = np.array([[0, 1, 0, 0, 0, 1, 0], [1, 1, 0, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0, 0]], bool)
@@ -116,3 +116,13 @@ def test_average_precision_takes_each_labels_known_rows_only():
 def test_scores_and_targets_of_the_wrong_kind_are_named(scores, targets, said):
     with pytest.raises(TargetsError, match=said):
         report(scores, targets, list("ab"), 0.5)
+
+
+def test_the_calibration_error_is_the_distance_between_promise_and_truth_bin_by_bin():
+    scores, targets = np.full((10, 1), 0.8, np.float32), (np.arange(10) < 8).astype(int)[:, None]
+    assert calibration_error(scores, targets) == pytest.approx(0, abs=1e-6)
+    assert calibration_error(np.full((10, 1), 0.2, np.float32), targets) == pytest.approx(0.6)
+    both = np.concatenate([np.full((5, 1), 0.9), np.full((5, 1), 0.1)])
+    opposite = np.concatenate([np.zeros((5, 1)), np.ones((5, 1))])
+    assert calibration_error(both, opposite) == pytest.approx(0.9)  # the two errors do not cancel
+    assert calibration_error(both, np.full((10, 1), -1)) is None
