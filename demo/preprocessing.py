@@ -86,9 +86,10 @@ class Preprocess:
                 elif step["type"] == "normalize":
                     told |= {key: tuple(_three(step[key])) for key in ("mean", "std")}
             data = data | told
-            if [step["type"] for step in steps] == ["resize", "to_tensor", "normalize"] and len(_sides(steps[0]["size"])) == 2:
-                # timm has this too, so that what is saved needs timm alone
-                data, steps = data | {"crop_mode": "squash", "input_size": (3, *steps[0]["size"])}, (TIMM,)
+            resize, *others = steps
+            is_squash = [step["type"] for step in others] == ["to_tensor", "normalize"] and resize["type"] == "resize"
+            if is_squash and len(_sides(resize["size"])) == 2:  # timm has this too, and can do without us
+                data, steps = data | {"crop_mode": "squash", "input_size": (3, *resize["size"])}, (TIMM,)
         made = cls(data, bool(config.get("white", False)), steps)
         pixels = made(Image.new("RGB", (8, 8)))
         if not isinstance(pixels, torch.Tensor) or pixels.ndim != 3 or len(pixels) != 3:
