@@ -265,6 +265,12 @@ def test_the_old_model_is_measured_at_its_own_size_and_threshold(coloured, tmp_p
     assert load_checkpoint(tmp_path / "out").data["input_size"] == (3, 64, 64)
 
 
+def test_copies_of_an_image_on_both_sides_are_told(coloured, tmp_path, tiny_checkpoint, capsys):
+    (tmp_path / "0.png").write_bytes((tmp_path / "1.png").read_bytes())  # 0 is held out, 1 is not
+    assert run(write_rows(tmp_path / "c.csv", coloured), tmp_path / "out", tiny_checkpoint) == 0
+    assert "1 held-out images are copies of training images" in capsys.readouterr().err
+
+
 def test_a_target_precision_goes_into_the_checkpoint(coloured, tmp_path, tiny_checkpoint):
     csv_path = write_rows(tmp_path / "c.csv", coloured)
     more = ["--lr-head", "0.05", "--target-precision", "0.9"]
