@@ -293,6 +293,7 @@ def test_a_hundred_switches_among_five_models_take_no_more_memory(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_hundred_switches_among_five_copies_of_the_embedded_model_take_no_more_memory(tmp_path: Path) -> None:
     checkpoint, refs = load_checkpoint(), []
     for number in range(5):
