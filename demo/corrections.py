@@ -106,7 +106,17 @@ class Corrections:
 
     def rows(self) -> list[Correction]:
         """Every row, in the order of first saves. Raises CorrectionsError naming the line of a damaged one."""
-        return [_parsed(line, f"line {at} of {self.csv_path}") for at, line in enumerate(self._lines(), start=2)]
+        return [self.row(line, at) for at, line in enumerate(self.lines(), start=2)]
+
+    def row(self, line: bytes, at: int) -> Correction:
+        """The row of one of `lines`; `at` is its number in the file. Raises CorrectionsError for a damaged one."""
+        return _parsed(line, f"line {at} of {self.csv_path}")
+
+    def lines(self) -> list[bytes]:
+        """Every row as its line of the CSV, as `rows` orders them."""
+        with self._locked("read"):
+            self._refresh()
+            return [] if self._fd is None else self._read_lines()
 
     def totals(self) -> dict[str, int]:
         """`{"rows": …, "images": …}`, without reading the file again."""
@@ -138,7 +148,7 @@ class Corrections:
         """
         lines, packed = [], set()
         with _errors("packed"), zipfile.ZipFile(target, "w", strict_timestamps=False) as archive:
-            for line in self._lines():
+            for line in self.lines():
                 name, _ = identity(line) or ("", "")
                 if name not in packed:
                     if not OWN_IMAGE.fullmatch(name):
@@ -210,11 +220,6 @@ class Corrections:
             )
         if len(head) < len(HEADER):
             append(self._fd, HEADER)
-
-    def _lines(self) -> list[bytes]:
-        with self._locked("read"):
-            self._refresh()
-            return [] if self._fd is None else self._read_lines()
 
     def _read_lines(self) -> list[bytes]:
         return _lines(os.pread(self._fd, self._size - len(HEADER), len(HEADER)))

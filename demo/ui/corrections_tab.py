@@ -1,4 +1,4 @@
-"""The Corrections tab: what was saved, as a table; downloads; deleting a row, and opening its image again."""
+"""The Corrections tab: what was saved, as a table; downloads; deleting a row; and how the model fares by label."""
 
 from __future__ import annotations
 
@@ -10,53 +10,82 @@ import gradio as gr
 from demo.corrections import Corrections
 from demo.errors import CorrectionsError, DemoError
 from demo.rows import Correction
+from demo.statistics import LabelFigures, Statistics
 from demo.ui.panel import QUIET, Panel, asked
 
 ROWS_A_PAGE = 50
+LABELS_SHOWN, LABELS_MORE = 8, 40
+SEARCH_CHARACTERS = 200
 
 
 class CorrectionsTab:
-    """Built inside a gr.Tab; `value` is for the page to push when the tab is opened."""
+    """Built inside a gr.Tab; `look` fills `shown`, for the page to do when the tab is opened."""
 
     def __init__(self, corrections: Corrections) -> None:
-        self.corrections = corrections
-        self.table = Panel("corrections_table")
+        self.corrections, self.statistics = corrections, Statistics(corrections)
+        with gr.Row(elem_id="review"):
+            self.table = Panel("corrections_table")
+            self.labels = Panel("label_figures")
+        self.shown = [self.table, self.labels]
         self.table.turn(self._turn, None, self.table, **QUIET)
-        self.table.remove(self._remove, None, self.table, **QUIET)
+        self.table.remove(self._remove, None, self.shown, **QUIET)
+        self.labels.find(self._find, None, self.labels, trigger_mode="always_last", **QUIET)
 
-    def value(self, page: int = 0, message: str = "") -> dict[str, Any]:
+    def look(self, page: int = 0, message: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+        """What both panels show."""
+        return self._rows(page, message), self._labels()
+
+    def _rows(self, page: int, message: str = "") -> dict[str, Any]:
         """One page of rows, the latest save first, and the totals of all."""
         try:
-            rows = sorted(self.corrections.rows(), key=lambda row: row.saved_at, reverse=True)
+            totals = self.statistics.totals()
+            pages = max(1, -(-totals["rows"] // ROWS_A_PAGE))
+            page = min(max(page, 0), pages - 1)
+            rows = self.statistics.latest(page * ROWS_A_PAGE, ROWS_A_PAGE)
         except CorrectionsError as error:
-            rows, message = [], str(error)
-        pages = max(1, -(-len(rows) // ROWS_A_PAGE))
-        page = min(max(page, 0), pages - 1)
+            totals, pages, page, rows, message = {"images": 0, "added": 0, "rejected": 0}, 1, 0, [], str(error)
         return {
-            "totals": _totals(rows),
+            "totals": totals,
             "page": page,
             "pages": pages,
-            "rows": [_shown(row) for row in rows[page * ROWS_A_PAGE : (page + 1) * ROWS_A_PAGE]],
+            "rows": [_shown(row) for row in rows],
             "message": message or self.corrections.healed,
         }
 
-    def _turn(self, event: gr.EventData) -> dict[str, Any]:
-        return self.value(asked(event, "page", int))
+    def _labels(self, text: str = "", count: int = LABELS_SHOWN) -> dict[str, Any]:
+        """The labels to look at first, of those with `text` in their names."""
+        try:
+            labels, found = self.statistics.labels(text, count)
+        except CorrectionsError:  # the table says it
+            labels, found = [], 0
+        more = LABELS_MORE if found > count and count < LABELS_MORE else None
+        return {"text": text, "labels": [_figures(label) for label in labels], "found": found, "more": more}
 
-    def _remove(self, event: gr.EventData) -> dict[str, Any]:
+    def _turn(self, event: gr.EventData) -> dict[str, Any]:
+        return self._rows(asked(event, "page", int))
+
+    def _find(self, event: gr.EventData) -> dict[str, Any]:
+        text, count = asked(event, "text", str), asked(event, "count", int)
+        return self._labels(text[:SEARCH_CHARACTERS], LABELS_MORE if count > LABELS_SHOWN else LABELS_SHOWN)
+
+    def _remove(self, event: gr.EventData) -> tuple[dict[str, Any], dict[str, Any]]:
         page = asked(event, "page", int)
         try:
             self.corrections.delete(asked(event, "file_name", str), asked(event, "annotator", str))
         except DemoError as error:
-            return self.value(page, str(error))
-        return self.value(page)
+            return self.look(page, str(error))
+        return self.look(page)
 
 
-def _totals(rows: list[Correction]) -> dict[str, int]:
+def _figures(label: LabelFigures) -> dict[str, Any]:
+    """What a line of the label list says."""
     return {
-        "images": len({PurePosixPath(row.file_name).stem for row in rows}),
-        "added": sum(len(set(row.labels) - set(row.model_labels)) for row in rows),
-        "rejected": sum(len(row.rejected) for row in rows),
+        "name": label.name,
+        "confirmed": label.confirmed,
+        "added": label.added,
+        "rejected": label.rejected,
+        "error_rate": label.error_rate,
+        "often_with": label.often_with,
     }
 
 

@@ -69,5 +69,13 @@ drawing((value) => {
   problem.textContent = value.message;
   problem.hidden = !value.message;
 });
+const menu = find(".menu");
+menu.addEventListener("click", (event) => event.target.closest("a") && (menu.open = false));
+menu.addEventListener("focusout", (event) => menu.contains(event.relatedTarget) || (menu.open = false));
+menu.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || !menu.open) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+});
 find(".newer").addEventListener("click", () => trigger("turn", { page: page - 1 }));
 find(".older").addEventListener("click", () => trigger("turn", { page: page + 1 }));

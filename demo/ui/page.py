@@ -55,7 +55,7 @@ def build_page(
             swapped.then(model_box.swapped_elsewhere, chosen, model_box.shown, **QUIET)
         for swapped in [entered, model_box.swapped, *retrain_tab.swapped]:
             tag_tab.tags_again(swapped)
-        second.select(corrections_tab.value, None, corrections_tab.table, **QUIET)
+        second.select(corrections_tab.look, None, corrections_tab.shown, **QUIET)
         third.select(retrain_tab.look, desk, [retrain_tab.panel, retrain_tab.timer], **QUIET)
         page.load(tag_tab.examples_value, None, tag_tab.examples, **QUIET)
         if settings.images is not None:

@@ -5,8 +5,10 @@ The routes serve the corrections and their thumbnails to whoever can reach the p
 
 from __future__ import annotations
 
+import mimetypes
 import tempfile
 from collections.abc import Awaitable, Callable
+from operator import attrgetter
 from pathlib import Path
 
 import gradio as gr
@@ -15,16 +17,25 @@ from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from demo import exports
 from demo.corrections import Corrections
 from demo.errors import DemoError
 from demo.images import thumbnail
 from demo.rows import HEADER, OWN_IMAGE
+from demo.tables import merge_rows, read_table
 
 THUMBNAIL_PIXELS = 128
+EXPORTS = {
+    "imagefolder.zip": lambda images, folder: exports.zipped(exports.imagefolder(images, folder)),
+    "txt.zip": lambda images, folder: exports.zipped(exports.captions(images, folder)),
+    "fastai.csv": lambda images, folder: exports.fastai_csv(images, folder, attrgetter("file_name")),
+    "corrections.json": lambda images, folder: exports.to_json(images, folder, attrgetter("file_name")),
+}
+"""Downloads by file name; the two files name images as the corrections do, so they belong beside their CSV."""
 FORM_BYTES = 1024 * 1024
 """What a request may hold beside the image: multipart headers, JSON."""
 
@@ -77,6 +88,21 @@ def app_kwargs(corrections: Corrections, max_upload_bytes: int) -> dict:
             background=BackgroundTask(Path(file.name).unlink),
         )
 
+    def export(request: Request) -> Response:
+        """In another tool's format, sent while it is made. Rows that cannot be used are left out."""
+        name = request.path_params["name"]
+        if name not in EXPORTS:
+            raise HTTPException(404)
+        try:
+            images = merge_rows(read_table(corrections.csv_path).rows)
+        except DemoError as error:
+            raise HTTPException(409, str(error)) from error
+        return StreamingResponse(
+            exports.gathered(EXPORTS[name](images, corrections.folder)),
+            media_type=mimetypes.guess_type(name)[0],
+            headers={"content-disposition": f'attachment; filename="{name}"'},
+        )
+
     def picture(request: Request) -> Response:
         name = f"images/{request.path_params['name']}"
         try:
@@ -91,6 +117,7 @@ def app_kwargs(corrections: Corrections, max_upload_bytes: int) -> dict:
         "routes": [
             Route("/corrections/corrections.csv", csv),
             Route("/corrections/corrections.zip", archive),
+            Route("/corrections/export/{name}", export),
             Route("/corrections/thumbnails/{name}", picture),
         ],
     }

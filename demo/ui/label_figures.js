@@ -1,0 +1,52 @@
+// Labels with their counts as bars; names only ever become text.
+const [sheet, list, search, more] = ["section", "ol", "input", ".more"].map(find);
+const LETTERS_MS = 150; // what is typed within this time is asked for once
+let waiting = 0;
+
+const number = (count) => count.toLocaleString("en");
+const ask = (count = 0) => trigger("find", { text: search.value, count });
+
+/** The share of each outcome of the decisions on a label; what is not there has no width. */
+function bar({ confirmed, added, rejected }) {
+  const parts = { right: confirmed - added, added, rejected };
+  const drawn = make("span", { className: "bars" });
+  for (const [kind, count] of Object.entries(parts))
+    if (count) {
+      const part = make("span", { className: kind });
+      part.style.flexGrow = count;
+      drawn.append(part);
+    }
+  drawn.setAttribute("aria-hidden", "true");
+  return drawn;
+}
+
+function line(label) {
+  const counts = [`${number(label.confirmed)} confirmed`];
+  if (label.added) counts.push(`${number(label.added)} added`);
+  if (label.rejected) counts.push(`${number(label.rejected)} rejected`);
+  const name = make("bdi", { textContent: label.name, title: label.name });
+  const wrong = make("b", { textContent: `${Math.round(100 * label.error_rate)} % wrong` });
+  const item = make("li", {}, make("p", { className: "name" }, name, wrong), bar(label), make("p", { className: "quiet counts", textContent: counts.join(" · ") }));
+  if (label.often_with.length) {
+    const others = label.often_with.flatMap(([other, count]) => [make("bdi", { textContent: other }), ` ${number(count)}`, ", "]).slice(0, -1);
+    item.append(make("p", { className: "quiet with" }, "often with ", ...others));
+  }
+  item.dataset.figures = label.name;
+  return item;
+}
+
+drawing((value) => {
+  if (value.text !== search.value && document.activeElement === search) return; // a later answer is on its way
+  search.value = value.text;
+  sheet.hidden = value.found === 0 && value.text === "";
+  const none = make("li", { className: "quiet", textContent: "No corrected label has this in its name." });
+  list.replaceChildren(...(value.found ? value.labels.map(line) : [none]));
+  more.hidden = value.more === null;
+  more.dataset.count = value.more ?? "";
+  more.textContent = value.more === null ? "" : `Show ${Math.min(value.more, value.found)} of ${number(value.found)}`;
+});
+search.addEventListener("input", () => {
+  clearTimeout(waiting);
+  waiting = setTimeout(ask, LETTERS_MS);
+});
+more.addEventListener("click", () => ask(Number(more.dataset.count)));
