@@ -62,7 +62,8 @@ def test_file_name_and_labels_are_enough(folder):
     table = ours(folder, 'a.png,"[""cat"", ""dog""]"', "b.png,[]", header="file_name,labels")
     assert said(table) == [("a.png", ("cat", "dog"), (), "listed"), ("b.png", (), (), "listed")]
     assert table.rows[0].is_valid is None
-    assert "no is_valid column" in table.notes[0]
+    assert "count as unknown" in table.notes[0]
+    assert "no is_valid column" in table.notes[1]
 
 
 def test_paths_may_be_absolute_or_relative_to_the_csv(folder):
@@ -209,9 +210,70 @@ def test_a_file_that_cannot_be_used_says_what_it_is(tmp_path, content, words):
         read_table(tmp_path / "table.csv")
 
 
-def test_a_folder_is_no_table(tmp_path):
-    with pytest.raises(TableError, match="cannot be read"):
+def test_a_folder_without_labels_is_no_table(tmp_path, folder):
+    with pytest.raises(TableError, match=r"folder without labels.*\.txt file of the same name.*metadata\.csv"):
         read_table(tmp_path)
+
+
+def test_a_folder_is_read_by_the_txt_files_beside_its_images(folder):
+    (folder / "sub").mkdir()
+    (folder / "sub" / "d.jpg").write_bytes(b"")
+    texts = {
+        "a.txt": "cat, red sofa ,\r\n1girl,,cat\n",
+        "b.txt": "",
+        "sub/d.txt": "\ufeffnull, 50%2Coff, 5%",
+        "x.txt": "no image",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="")
+    table = read_table(folder)
+    assert said(table) == [
+        ("a.png", ("cat", "red sofa", "1girl"), (), "listed"),
+        ("b.png", (), (), "listed"),
+        ("sub/d.jpg", ("null", "50,off", "5%"), (), "listed"),
+    ]
+    assert table.notes[:2] == [
+        "Labels that a .txt file does not list count as unknown there.",
+        "2 images without a .txt file are left out.",
+    ]
+    (folder / "b.txt").write_bytes(b"\xff\xfe")
+    assert read_table(folder).problems == ["image 2: b.txt is not readable as UTF-8 text"]
+
+
+@pytest.mark.parametrize(
+    "cell", ['["cat", "it\'s"]', "['cat', \"it's\"]", "['cat' \"it's\"]", "['cat'\n \"it's\"]", "[ 'cat', 'it\\'s' ]"]
+)
+def test_lists_as_python_and_numpy_print_them_are_read(folder, cell):
+    quoted = cell.replace('"', '""')
+    table = table_of(folder, f'file_name,labels\na.png,"{quoted}"\n', "metadata.csv")
+    assert said(table) == [("a.png", ("cat", "it's"), (), "listed")]
+
+
+@pytest.mark.parametrize("cell", ["['a' ...]", "['a''b']", "[f'a']", "['\\q']", "['a'", "[1 2]"])
+def test_what_only_looks_like_a_list_is_a_bad_row(folder, cell):
+    assert "JSON list" in table_of(folder, f'file_name,labels\na.png,"{cell}"\n').problems[0]
+
+
+def test_a_json_export_is_read_and_says_what_all_means(folder):
+    images = [
+        {"file_name": "a.png", "labels": ["cat"], "rejected": [], "reviewed": "all", "model": "m", "is_valid": True},
+        {"file_name": "b.png", "labels": [], "rejected": ["dog"], "unknown": ["cat"], "is_valid": False},
+        {"file_name": "gone.png", "labels": [], "is_valid": False},
+        {"labels": []},
+        {"file_name": "c.png", "labels": "cat", "is_valid": False},
+    ]
+    text = json.dumps({"vocabularies": {"m": ["cat", "dog", "tree"]}, "images": images}, indent=1)
+    table = table_of(folder, text, "export.json")
+    assert [row.is_valid for row in table.rows] == [True, False]
+    found = targets(merge_rows(table.rows), ("cat", "dog", "tree", "new"), ("new",), folder)
+    np.testing.assert_array_equal(found, np.float32([[1, 0, 0, -1], [-1, 0, -1, -1]]))
+    assert [problem[:8] for problem in table.problems] == ["image 3:", "image 4:", "image 5:"]
+
+
+@pytest.mark.parametrize("text", ["{", '{"a": 1}', '{"images": {}}', '{"images": [], "vocabularies": {"m": [1]}}'])
+def test_json_of_another_kind_says_what_is_needed(folder, text):
+    with pytest.raises(TableError, match="not an export of corrections"):
+        table_of(folder, text, "export.json")
 
 
 def test_a_torn_last_row_of_ours_is_left_out_with_a_note(tmp_path):
