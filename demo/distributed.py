@@ -7,9 +7,10 @@ no figure counts padding. gloo on CPUs, NCCL on GPUs. Where and how processes ar
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +53,14 @@ class Group:
         dist.all_reduce(total)
         return total.tolist()
 
+    def of_first(self, make: Callable[[], Any]) -> Any:
+        """What `make` gives in the first process, for all of them."""
+        if self.size == 1:
+            return make()
+        held = [make() if self.is_first else None]
+        dist.broadcast_object_list(held, 0)
+        return held[0]
+
     def same(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Give every process the first one's tensors, in place."""
         if self.size > 1:
@@ -64,6 +73,15 @@ class Group:
         """Return once every process has come here."""
         if self.size > 1:
             dist.barrier()
+
+    @contextmanager
+    def one_voice(self) -> Iterator[None]:
+        """Inside, what the other processes print goes nowhere; what they raise is still told."""
+        if self.is_first:
+            yield
+            return
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):  # noqa: PTH123
+            yield
 
     @contextmanager
     def one_a_machine_first(self) -> Iterator[None]:

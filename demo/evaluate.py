@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,21 +65,48 @@ def merged(table: tables.Table) -> list[tables.Merged]:
     return tables.merge_rows(table.rows)
 
 
-def photos_of(rows: list[tables.Merged], csv: Path, names: Sequence[str], model_names: Sequence[str]) -> Photos:
+def photos_of(
+    rows: list[tables.Merged],
+    csv: Path,
+    names: Sequence[str],
+    model_names: Sequence[str],
+    origins: Mapping[str, Sequence[str]] | None = None,
+) -> Photos:
     """Targets for the L labels `names`, and who is held out: the rows marked `is_valid`.
 
     Without that column a fifth of the photos is held out, stratified, and the same ones every time.
     model_names: the labels that `reviewed` = `all` speaks of where the row's model left none beside the CSV.
+    origins: old labels by new one; what the CSV says of the old ones it then says of the new one.
     """
     if note := tables.disagreements(rows, model_names, csv.parent):
         print(f"note: {note}", file=sys.stderr)
-    targets = tables.targets(rows, names, model_names, csv.parent)
+    targets = _joined_targets(rows, names, model_names, csv.parent, origins or {})
     marked = [image.is_valid for image in rows]
     if all(side is None for side in marked):
         held_out = splits.held_out(targets, hashes([image.path for image in rows]))
     else:
         held_out = np.array([bool(side) for side in marked])
     return Photos([image.path for image in rows], [image.file_name for image in rows], targets, held_out)
+
+
+def _joined_targets(
+    rows: list[tables.Merged],
+    names: Sequence[str],
+    model_names: Sequence[str],
+    folder: Path,
+    origins: Mapping[str, Sequence[str]],
+) -> np.ndarray:
+    """Targets (N, L); a label that a row is silent on is present where one of its origins is, absent where all are."""
+    olds = list(dict.fromkeys(old for name in names for old in origins.get(name, ()) if old not in set(names)))
+    columns = {name: column for column, name in enumerate([*names, *olds])}
+    cells = tables.targets(rows, list(columns), model_names, folder)
+    for name in names:
+        others = [columns[old] for old in origins.get(name, ()) if old != name]
+        if others:
+            said, own = cells[:, others], cells[:, columns[name]]
+            joined = np.where((said == 1).any(1), 1, np.where((said == 0).all(1), 0, -1))
+            cells[:, columns[name]] = np.where(own >= 0, own, joined)
+    return cells[:, : len(names)]
 
 
 def hashes(paths: Sequence[Path]) -> list[str]:

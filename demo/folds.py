@@ -30,17 +30,18 @@ def out_of_fold(
     targets: np.ndarray,
     groups: Sequence[str],
     moved: Sequence[int],
-    blend: float,
+    shares: Sequence[float],
     recipe: Recipe,
     progress: Progress,
     stop: Callable[[], None],
 ) -> np.ndarray:
-    """Scores (N, L) float32 of features (N, D), row by row from a head trained on the other folds; NaN with one group.
+    """Scores (S, N, L) float32 of features (N, D), row by row from a head trained on the other folds.
 
-    start: the head before training; it is not changed. groups: what may not be torn apart. moved: the columns
-    whose bias is calibrated first. blend: the share of the trained head in what scores, as in the fine-tune.
+    NaN where there is but one group. start: the head before training; it is not changed. groups: what may not be
+    torn apart. moved: the columns whose bias is calibrated first. shares: of the trained head in what scores, S of
+    them (`demo.blending`).
     """
-    scores = np.full(targets.shape, np.nan, np.float32)
+    scores = np.full((len(shares), *targets.shape), np.nan, np.float32)
     fold_of = splits.folds(targets, groups, seed=recipe.seed)
     numbers = np.unique(fold_of)
     if len(numbers) < 2:
@@ -57,12 +58,14 @@ def out_of_fold(
         head.calibrate_bias(layer, features, wide, rows)
         before = [parameter.detach().clone() for parameter in layer.parameters()]
         train_head(layer, features, wide, _repeated(recipe, len(some)), _Phase(progress), stop)
-        with torch.no_grad():
-            for parameter, was in zip(layer.parameters(), before, strict=True):
-                parameter.copy_(torch.lerp(was, parameter, blend))
-            by_fold = layer(features).sigmoid().unflatten(1, (len(some), -1)).numpy()
-        for fold in range(len(some)):
-            scores[left_out[:, fold]] = by_fold[left_out[:, fold], fold]
+        trained = [parameter.detach().clone() for parameter in layer.parameters()]
+        for of_share, share in zip(scores, shares, strict=True):
+            with torch.no_grad():
+                for parameter, was, now in zip(layer.parameters(), before, trained, strict=True):
+                    parameter.copy_(torch.lerp(was, now, share))
+                by_fold = layer(features).sigmoid().unflatten(1, (len(some), -1)).numpy()
+            for fold in range(len(some)):
+                of_share[left_out[:, fold]] = by_fold[left_out[:, fold], fold]
     return scores
 
 

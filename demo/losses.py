@@ -6,10 +6,15 @@ unknown cell is soft (its target is the frozen old model's probability) or teach
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 
-from demo.errors import TargetsError
+from demo.errors import BadInput, TargetsError
 
 ENOUGH_TO_TELL = 10
 
@@ -96,6 +101,36 @@ def known_cell_loss(
     if soft is not None and soft_weight > 0:
         loss = loss + soft_weight * (every * soft).sum() / (counts[1] or 1)
     return loss
+
+
+def label_weights(given: str | None, names: Sequence[str]) -> torch.Tensor | None:
+    """Weights (L,) float32 for the labels `names`: a number for all of them, or a JSON file `{label: number}`.
+
+    Labels that the file leaves out weigh 1; None gives None. Raises BadInput.
+    """
+    if given is None:
+        return None
+    try:
+        weights = dict.fromkeys(names, float(given))
+    except ValueError:
+        weights = _read_weights(Path(given), names)
+    for name, weight in weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise BadInput(f"The weight of {name!r} is {weight!r}.", next_step="Weights are finite numbers from 0.")
+    return torch.tensor([float(weights.get(name, 1)) for name in names])
+
+
+def _read_weights(path: Path, names: Sequence[str]) -> dict[str, object]:
+    try:
+        weights = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        what = f"The weights {str(path)!r} are neither a number nor a file that can be read as JSON."
+        raise BadInput(what, f"{error}.", 'Write {"label": 2.5}.') from error
+    if not isinstance(weights, dict):
+        raise BadInput(f"{path} is not a JSON object.", next_step='Write {"label": 2.5}.')
+    if unknown := [name for name in weights if name not in set(names)]:
+        raise BadInput(f"{path} weighs {unknown[0]!r}, which is not a label here.", next_step="Check the spelling.")
+    return weights
 
 
 def asymmetric(

@@ -39,11 +39,21 @@ class Scores:
     old: np.ndarray
 
 
-def measure(new: Checkpoint, old: Checkpoint, photos: Photos, scores: Scores, flags: argparse.Namespace) -> Checkpoint:
-    """The checkpoint with its thresholds and its `metrics.json`."""
-    names = new.labels.names
+def judge(photos: Photos, scores: Scores, old_threshold: float) -> tuple[np.ndarray, Judged]:
+    """Bool (N,), the rows that are judged, and what both models said of them."""
     chosen, by = judged_rows(photos, scores)
-    judged = Judged(scores.unseen[chosen], scores.old[chosen], photos.targets[chosen], old.threshold, by)
+    return chosen, Judged(scores.unseen[chosen], scores.old[chosen], photos.targets[chosen], old_threshold, by)
+
+
+def measure(
+    new: Checkpoint, old: Checkpoint, photos: Photos, scores: Scores, learned: Scores, flags: argparse.Namespace
+) -> Checkpoint:
+    """The checkpoint with its thresholds and its `metrics.json`.
+
+    scores: what is kept of the fine-tune said. learned: what all of it said, which tells wrong labels best.
+    """
+    names = new.labels.names
+    chosen, judged = judge(photos, scores, old.threshold)
     threshold, tuned, notes = choose_thresholds(judged, new.labels.thresholds, flags.target_precision)
     rows = photos.is_valid if scores.split == "valid" else ~photos.is_valid
     result: dict[str, Any] = evaluation(
@@ -54,7 +64,7 @@ def measure(new: Checkpoint, old: Checkpoint, photos: Photos, scores: Scores, fl
         of_old = np.nan_to_num(scores.old[rows])
         figures_of_old = report(of_old, photos.targets[rows], names, old.threshold)["metrics"]
     comparison = compare(judged, threshold, names, flags.seed)
-    found = find_suspects(photos, scores, names)
+    found = find_suspects(photos, learned, names)
     result |= {
         "curve": sweep(judged.new, judged.targets).to_dict(),
         "old_model": figures_of_old,
@@ -74,7 +84,7 @@ def judged_rows(photos: Photos, scores: Scores) -> tuple[np.ndarray, str]:
     """Bool (N,): the held-out rows, or on few images all that some model did not see; and how they were scored."""
     decided = (photos.targets >= 0).any(1)
     scored = np.isfinite(scores.unseen).all(1)
-    few = len(photos) < FOLDS_BELOW or (decided & photos.is_valid).sum() < JUDGED_FROM
+    few = decided.sum() < FOLDS_BELOW or (decided & photos.is_valid).sum() < JUDGED_FROM
     rows = scored if few else photos.is_valid
     return rows, "folds" if (rows & ~photos.is_valid).any() else "valid"
 

@@ -40,11 +40,12 @@ class Progress:
     """One run's progress.
 
     The file holds `phase`, `step`, `steps`, `loss`, `seconds`, `eta_seconds` (None until known), `history` (one
-    entry an epoch: phase, epoch, loss) and `state`: running, done, failed or interrupted, with `message`.
+    entry an epoch: phase, epoch, loss) and `state`: running, done, failed or interrupted, with `message`. Without a
+    folder there is only the bar.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / PROGRESS
+    def __init__(self, folder: Path | None) -> None:
+        self.path = None if folder is None else folder / PROGRESS
         self.started = time.monotonic()
         self.history: list[dict[str, Any]] = []
         self._written = 0.0
@@ -90,7 +91,7 @@ class Progress:
 
     def _write(self, force: bool = False, state: str = "running", message: str = "") -> None:
         now = time.monotonic()
-        if not force and now - self._written < _SECONDS_BETWEEN_WRITES:
+        if self.path is None or (not force and now - self._written < _SECONDS_BETWEEN_WRITES):
             return
         self._written = now
         record = self._phase | {

@@ -155,6 +155,9 @@ COMMANDS: dict[str, tuple[Flag, ...]] = {
         # what is learned
         Flag("unknown", "what an unknown cell teaches", "distill", choices=("distill", "ignore", "negative")),
         Flag("loss", "the loss on known cells", "bce", choices=("bce", "asl")),
+        Flag("weight", "weight of a label's known cells: a number, or JSON {label: number}", metavar="W"),
+        Flag("pos-weight", "weight of a label's confirmed cells, likewise", metavar="W"),
+        Flag("replay", "folder of images on which the old model's scores are to stay as they are", metavar="DIR"),
         Flag(
             "train",
             "which weights move; auto goes by the number of images",
@@ -188,7 +191,13 @@ COMMANDS: dict[str, tuple[Flag, ...]] = {
             "balance", "draw photos of labels rarer than this share of the photos more often", 0.0, _share, metavar="P"
         ),
         Flag("min-crop", "smallest share of a photo that a random crop keeps", 0.6, _share, metavar="P"),
-        Flag("blend", "share of the new weights in what is saved; the rest is the start's", 1.0, _share, metavar="P"),
+        Flag(
+            "blend",
+            "share of the new weights in what is saved; the rest is the start's (default: by the held-out images)",
+            None,
+            _share,
+            metavar="P",
+        ),
         Flag(
             "crop-mode",
             "how a photo becomes square (default: the checkpoint's)",

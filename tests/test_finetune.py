@@ -64,7 +64,7 @@ def run(corrections, out, model, *more) -> int:
 
 
 def test_the_corrected_cells_are_learned_and_the_rest_stays(corrections, tmp_path, tiny_checkpoint):
-    assert run(corrections, tmp_path / "out", tiny_checkpoint) == 0
+    assert run(corrections, tmp_path / "out", tiny_checkpoint, "--blend", "1") == 0
     old, new = load_checkpoint(tiny_checkpoint), load_checkpoint(tmp_path / "out")
     assert new.labels.names == old.labels.names
     assert not torch.equal(new.model.head.weight, old.model.head.weight)
@@ -396,7 +396,7 @@ def test_another_label_map_is_another_run(corrections, tmp_path, tiny_checkpoint
     labels.write_text('{"cat": ["cat"], "dog": ["dog"]}')
     arguments = ["--train", "full", "--epochs", "1", "--labels", str(labels)]
     with monkeypatch.context() as patch:
-        patch.setattr(finetune, "_blend", lambda *_: (_ for _ in ()).throw(Interrupted("Interrupted.")))
+        patch.setattr(finetune, "blend", lambda *_: (_ for _ in ()).throw(Interrupted("Interrupted.")))
         assert run(corrections, tmp_path / "out", tiny_checkpoint, *arguments) == 130
     labels.write_text('{"dog": ["dog"], "cat": ["cat"]}')
     assert run(corrections, tmp_path / "out", tiny_checkpoint, *arguments, "--resume") == 2
@@ -428,3 +428,79 @@ def test_sigterm_ends_with_130_and_a_resumable_folder(corrections, tmp_path, tin
     assert "--resume" in error
     assert "Traceback" not in error
     assert not (out / "config.json").exists()
+
+
+def test_old_labels_of_the_csv_speak_for_the_label_that_joins_them(corrections, tmp_path, tiny_checkpoint):
+    labels = tmp_path / "map.json"
+    labels.write_text('{"pet": ["cat", "dog"], "bird": ["bird"]}')
+    assert run(corrections, tmp_path / "out", tiny_checkpoint, "--labels", str(labels)) == 0
+    new = load_checkpoint(tmp_path / "out")
+    assert new.labels.names == ("pet", "bird")
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["labels"]["pet"]["support"] == metrics["known_cells"] == 5  # each picture has one of the two
+
+
+def test_replayed_images_keep_what_nobody_corrected(corrections, tmp_path, tiny_checkpoint, make_image, capsys):
+    """Without replay the other labels drift further on images like the replayed ones."""
+    earlier = tmp_path / "earlier"
+    earlier.mkdir()
+    for seed in range(100, 160):
+        (earlier / f"{seed}.png").write_bytes(make_image(seed))
+    images = [Image.open(path).convert("RGB") for path in sorted(earlier.iterdir())]
+    common = ["--blend", "1", "--lr-head", "0.01", "--distill-weight", "1"]
+
+    def scores(folder):
+        return Tagger(load_checkpoint(folder), "cpu").scores(images)
+
+    assert run(corrections, tmp_path / "alone", tiny_checkpoint, *common) == 0
+    assert run(corrections, tmp_path / "replayed", tiny_checkpoint, *common, "--replay", str(earlier)) == 0
+    assert "60 of 60 images" in capsys.readouterr().err
+    before = scores(tiny_checkpoint)
+    drift = {which: np.abs(scores(tmp_path / which) - before).mean() for which in ("alone", "replayed")}
+    assert drift["replayed"] < 0.8 * drift["alone"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--replay", "no/such/folder"], "not a folder"),
+        (["--replay", ".", "--unknown", "ignore"], "goes with --unknown distill alone"),
+        (["--weight", "-1"], "finite numbers from 0"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_bad_input(flags, said, corrections, tmp_path, tiny_checkpoint, capsys):
+    assert run(corrections, tmp_path / "out", tiny_checkpoint, *flags) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_label_that_weighs_nothing_is_not_learned(corrections, tmp_path, tiny_checkpoint):
+    (tmp_path / "weights.json").write_text('{"cat": 0}')
+    more = ["--blend", "1", "--unknown", "ignore", "--weight", str(tmp_path / "weights.json")]
+    assert run(corrections, tmp_path / "out", tiny_checkpoint, *more) == 0
+    old, new = (load_checkpoint(folder).model.head.weight for folder in (tiny_checkpoint, tmp_path / "out"))
+    assert torch.equal(old[0], new[0])
+    assert not torch.equal(old[1], new[1])
+
+
+def test_two_processes_share_a_fine_tune_and_come_to_what_one_does(corrections, tmp_path, tiny_checkpoint):
+    more = ["--model", str(tiny_checkpoint), *QUICK, "--train", "full", "--epochs", "2", "--mosaic", "0.3"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "demo.finetune", "--csv", str(corrections), "--out", str(tmp_path / "two"), *more]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=280, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("verdict:") == 1
+    assert finetune.main(["--csv", str(corrections), "--out", str(tmp_path / "one"), *more]) == 0
+    one, two = (load_checkpoint(tmp_path / name) for name in ("one", "two"))
+    start = load_checkpoint(tiny_checkpoint)
+
+    def apart(a, b):
+        pairs = zip(a.model.parameters(), b.model.parameters(), strict=True)
+        return sum(float((one - other).detach().square().sum()) for one, other in pairs) ** 0.5
+
+    assert apart(one, two) < 0.1 * apart(one, start)  # sums of half-precision products in another order
+    for key in ("map", "micro_f1", "hamming_loss"):
+        assert two.metrics["metrics"][key] == pytest.approx(one.metrics["metrics"][key], abs=1e-3)
+    assert two.metrics["images"] == one.metrics["images"] == 5

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from demo.errors import TargetsError
-from demo.losses import asymmetric, check_logits, check_targets, known_cell_loss
+from demo.errors import BadInput, TargetsError
+from demo.losses import asymmetric, check_logits, check_targets, known_cell_loss, label_weights
 
 LOGITS = torch.tensor([[0.15, -0.34, 0.12, 0.67, 0.55]])
 TARGET = torch.tensor([[0.0, 1.0, 0.0, 1.0, 0.0]])
@@ -121,3 +121,33 @@ def test_label_weights_scale_a_labels_own_cells_and_pos_weight_its_positives_alo
     assert loss(present, pos_weight=triple) == pytest.approx(3 * loss(present))
     assert loss(absent, pos_weight=triple) == pytest.approx(loss(absent))
     assert loss(absent, weight=triple) == pytest.approx(3 * loss(absent))
+
+
+def test_label_weights_are_one_number_or_a_file_of_some_labels(tmp_path):
+    (tmp_path / "weights.json").write_text('{"dog": 2.5}')
+    assert label_weights(None, ["cat", "dog"]) is None
+    assert label_weights("3", ["cat", "dog"]).tolist() == [3, 3]
+    assert label_weights(str(tmp_path / "weights.json"), ["cat", "dog"]).tolist() == [1, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"dgo": 2}', "'dgo', which is not a label"),
+        ('{"dog": -1}', "'dog' is -1"),
+        ('{"dog": NaN}', "'dog' is nan"),
+        ('{"dog": "2"}', "'dog' is '2'"),
+        ("[2]", "not a JSON object"),
+        ("{", "can be read as JSON"),
+    ],
+)
+def test_label_weights_that_mean_nothing_are_refused_with_the_reason(tmp_path, text, said):
+    (tmp_path / "weights.json").write_text(text)
+    with pytest.raises(BadInput, match=said):
+        label_weights(str(tmp_path / "weights.json"), ["cat", "dog"])
+
+
+@pytest.mark.parametrize("given", ["-1", "nan", "inf", "no/such/file.json"])
+def test_a_weight_that_is_no_number_and_no_file_is_refused(given):
+    with pytest.raises(BadInput):
+        label_weights(given, ["cat"])

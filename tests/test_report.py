@@ -65,7 +65,8 @@ def metrics_of(photos: Photos, checkpoint, names=tuple("abcdef"), flip: tuple = 
         photos.targets[row, column] = 1 - photos.targets[row, column]
     new = replace(checkpoint, labels=LabelSet(names), identity="local:<b>new</b>@000000000000")
     flags = argparse.Namespace(csv="corrections.csv", seed=0, target_precision=None)
-    return measure(new, checkpoint, photos, Scores("valid", unseen[photos.is_valid], unseen, old), flags).metrics
+    said = Scores("valid", unseen[photos.is_valid], unseen, old)
+    return measure(new, checkpoint, photos, said, said, flags).metrics
 
 
 def page(photos: Photos, metrics: dict) -> str:

@@ -33,7 +33,7 @@ def written(tmp_path: Path, make_image, loaded_tiny: Checkpoint) -> Path:
     new = replace(loaded_tiny, labels=LabelSet(NAMES))
     flags = argparse.Namespace(csv="c.csv", seed=0, target_precision=None)
     measured = Scores("valid", scores[photos.is_valid], scores, scores[::-1].copy())
-    metrics = measure(new, loaded_tiny, photos, measured, flags).metrics
+    metrics = measure(new, loaded_tiny, photos, measured, measured, flags).metrics
     history = [{"phase": "head", "epoch": epoch, "loss": 1 / epoch} for epoch in range(1, 9)]
     file = tmp_path / "report.html"
     file.write_text(report.page(metrics, history, dict(zip(photos.file_names, paths, strict=True))), encoding="utf-8")

@@ -1,0 +1,128 @@
+"""What a fine-tune will do: flags and a CSV become photos, a vocabulary, a model to start from and a recipe.
+
+Reads everything that can be wrong before anything is trained. Writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from demo import head, images, tables
+from demo.checkpoint import Checkpoint, load_checkpoint, with_input
+from demo.errors import BadInput, TableError
+from demo.evaluate import Photos, photos_of
+from demo.losses import label_weights
+from demo.training import Recipe
+
+HEAD_ONLY_BELOW, NORMS_BELOW = 100, 500
+"""The ladder of `--train auto`: images under which only the head, only head, norms and biases move."""
+
+EPOCHS = 8
+REPLAYED_PER_PHOTO = 4
+"""Replayed images to each corrected one at most: more would only dilute what people said."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """base: the model to start from, on the new input size; old: the same, as the person had it."""
+
+    base: Checkpoint
+    old: Checkpoint
+    origins: head.Origins
+    photos: Photos
+    recipe: Recipe
+
+
+def make_plan(flags: argparse.Namespace, rows: list[tables.Merged], device: str) -> Plan:
+    """Raises BadInput, CheckpointError or HubError, with what to change."""
+    base = old = load_checkpoint(flags.model)
+    head.linear_head(base)
+    rows = tables.respelled(rows, base.labels.names)
+    origins = _origins(flags, base, rows)
+    if flags.image_size or flags.crop_mode:
+        base = with_input(load_checkpoint(flags.model), flags.image_size, flags.crop_mode)
+    photos = photos_of(rows, Path(flags.csv), list(origins), base.labels.names, origins)
+    recipe = _recipe(flags, int((~photos.is_valid).sum()), tuple(origins), device)
+    if flags.replay:
+        photos = _with_replay(photos, flags)
+    return Plan(base, old, origins, photos, recipe)
+
+
+def _origins(flags: argparse.Namespace, base: Checkpoint, rows: list[tables.Merged]) -> head.Origins:
+    """The new vocabulary: the map's, or the old labels; then the CSV's own labels, as --new-labels says."""
+    if flags.labels:
+        try:
+            given = json.loads(Path(flags.labels).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{flags.labels} cannot be read as JSON.", f"{error}.") from error
+        origins = head.check_origins(base, given)
+    else:
+        origins = head.added_labels(base, [])
+    renamed = {name for old in origins.values() for name in old}
+    new = [name for name in tables.labels_in(rows) if name not in origins and name not in renamed]
+    if new and flags.new_labels == "error":
+        raise TableError(
+            f"{flags.csv} has {len(new)} labels that the vocabulary lacks: {', '.join(new[:10])}.",
+            next_step="Correct the spelling, or let --new-labels add or skip them.",
+        )
+    if new:
+        done = "adding" if flags.new_labels == "add" else "skipping"
+        print(f"note: {done} {len(new)} labels that the vocabulary lacks: {', '.join(new[:10])}", file=sys.stderr)
+    if flags.new_labels == "skip":
+        return origins
+    return origins | {name: [name] if name in base.labels.positions else [] for name in new}
+
+
+def _recipe(flags: argparse.Namespace, photos: int, names: Sequence[str], device: str) -> Recipe:
+    train = flags.train
+    if train == "auto":
+        train = "head" if photos < HEAD_ONLY_BELOW else "norm" if photos < NORMS_BELOW else "full"
+    epochs = EPOCHS if flags.epochs is None else flags.epochs
+    return Recipe(
+        train=train,
+        loss=flags.loss,
+        epochs=0 if train == "head" else epochs,
+        head_epochs=flags.head_epochs,
+        batch_size=flags.batch_size,
+        lr_head=flags.lr_head,
+        lr_backbone=flags.lr_backbone,
+        distill_weight=flags.distill_weight,
+        mosaic=flags.mosaic,
+        min_crop=flags.min_crop,
+        balance=flags.balance,
+        workers=flags.workers,
+        seed=flags.seed,
+        device=device,
+        weight=label_weights(flags.weight, names),
+        pos_weight=label_weights(flags.pos_weight, names),
+    )
+
+
+def _with_replay(photos: Photos, flags: argparse.Namespace) -> Photos:
+    """The photos and images of which nobody said anything: the old model's scores on them are what they teach."""
+    if flags.unknown != "distill":
+        why = "Nobody decided anything on replayed images: only the old model's scores can be learned from them."
+        raise BadInput(f"--replay {flags.replay} goes with --unknown distill alone.", why)
+    if not Path(flags.replay).is_dir():
+        raise BadInput(f"--replay {flags.replay} is not a folder.", next_step="Name a folder that holds images.")
+    corrected = {path.resolve() for path in photos.paths}
+    found = [path for path in images.find_images([Path(flags.replay)]) if path.resolve() not in corrected]
+    if not found:
+        raise BadInput(f"--replay {flags.replay} holds no image that the CSV does not name.")
+    most = REPLAYED_PER_PHOTO * int((~photos.is_valid).sum())
+    picked = np.sort(np.random.default_rng((flags.seed, 5)).permutation(len(found))[:most])
+    paths = [found[number] for number in picked]
+    print(f"note: {len(paths)} of {len(found)} images of {flags.replay} are replayed", file=sys.stderr)
+    return Photos(
+        photos.paths + paths,
+        photos.file_names + [path.name for path in paths],
+        np.concatenate([photos.targets, np.full((len(paths), photos.targets.shape[1]), -1, np.float32)]),
+        np.concatenate([photos.is_valid, np.zeros(len(paths), bool)]),
+    )
