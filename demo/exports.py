@@ -35,7 +35,7 @@ def fastai_csv(images: Sequence[Merged], folder: Path, name: Naming) -> Iterator
     Images on which no label is confirmed are left out: fastai stops at an empty cell. `folder` is the CSV's, here
     and below.
     """
-    words = spelling.words({label for image in images for label in agreed(image, folder).labels})
+    words = spelling.words(_known_labels(images, folder))
     yield b"fname,labels,is_valid\n"
     for image in images:
         if labels := agreed(image, folder).labels:
@@ -153,6 +153,14 @@ def _vocabularies(images: Iterable[Merged], folder: Path) -> dict[str, tuple[str
             labels = row.vocabulary_all
             found[row.model] = (read_vocabulary(folder, row.model) or ()) if labels is None else labels
     return {model: labels for model, labels in found.items() if labels}
+
+
+def _known_labels(images: Iterable[Merged], folder: Path) -> set[str]:
+    """Every label that a row or the vocabulary of its model names: a label must not be spelled like another of them."""
+    rows = [row for image in images for row in image.rows]
+    vocabularies = {row.vocabulary_all or () for row in rows}
+    vocabularies |= {read_vocabulary(folder, model) or () for model in {row.model for row in rows}}
+    return {name for row in rows for name in row.labels + row.rejected}.union(*vocabularies)
 
 
 def _named(images: Iterable[Merged], folder: str) -> Iterator[tuple[str, Merged]]:

@@ -147,6 +147,10 @@ def test_programs_are_told_nothing_of_other_files(server: Server, tmp_path: Path
 def test_the_corrections_are_downloads_and_nothing_beside_them_is(server: Server) -> None:
     assert server.client.get("/corrections/corrections.csv").text.startswith("file_name,labels,")
     assert server.client.get("/corrections/corrections.zip").content.startswith(b"PK")
+    for name in ("imagefolder.zip", "txt.zip", "fastai.csv", "corrections.json"):
+        answer = server.client.get(f"/corrections/export/{name}")
+        assert answer.status_code == 200 or "cannot be read" in answer.text  # while nothing is saved
+    assert server.client.get("/corrections/export/images.zip").status_code == 404
     for path in ("corrections.csv", "..%2Fcorrections.csv", "%2E%2E/%2E%2E/etc/passwd", "a" * 64 + ".png"):
         assert server.client.get(f"/corrections/thumbnails/{path}").status_code == 404
     inside = server.folder / "mine" / "corrections.csv"

@@ -67,7 +67,7 @@ def cells_of(images, names, folder):
 
 
 @pytest.mark.parametrize("kind", ["fastai", "imagefolder", "txt", "json"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(NAMES, unique=True, min_size=2, max_size=6), st.lists(SAID, min_size=1, max_size=4))
 def test_what_is_exported_comes_back_as_the_same_labels(kind, names, rows):
     with tempfile.TemporaryDirectory() as temporary:
@@ -123,6 +123,12 @@ def test_labels_that_would_become_one_word_are_percent_encoded():
     assert spelling.words(["red sofa", "cat"]) == {"red sofa": "red_sofa", "cat": "cat"}
     assert spelling.words(["red sofa", "red_sofa"]) == {"red sofa": "red%20sofa", "red_sofa": "red_sofa"}
     assert spelling.words(["a b_c", "a_b c"]) == {"a b_c": "a%20b_c", "a_b c": "a_b%20c"}
+
+
+def test_a_word_is_no_other_labels_even_where_no_row_lists_that_one(corrections):
+    save(corrections, b"4", ["a b"], model="other", vocabulary=["a b", "a_b"])
+    _, *rows = read_csv(b"".join(exports.fastai_csv(images_of(corrections.csv_path), corrections.folder, own_name)))
+    assert rows[-1][1] == "a%20b"
 
 
 def test_a_fastai_word_is_the_models_label_where_only_one_is_written_so(tmp_path):
