@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -60,11 +61,11 @@ def from_list_cell(cell: str) -> tuple[str, ...]:
         names = json.loads(cell)
     except (ValueError, RecursionError):
         names = None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not {str}.issuperset(map(type, names)):
         raise ValueError(f"{shortened(cell)!r} is not a JSON list of strings")
     if "" in names or len(set(names)) < len(names):
         raise ValueError(f"{shortened(cell)!r} holds an empty label or one label twice")
-    return tuple(names)
+    return tuple(map(sys.intern, names))  # of 100,000 rows, all share their names
 
 
 def from_bool_cell(cell: str) -> bool:

@@ -7,7 +7,6 @@ before.
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -53,7 +52,7 @@ class LabelFigures:
 
 
 class Entry(NamedTuple):
-    """What of a row is counted; the names are shared by all entries."""
+    """What of a row is counted."""
 
     saved_at: str
     image: tuple[str]
@@ -148,12 +147,11 @@ class Statistics:
 
 def _entry(row: Correction) -> Entry:
     active = set(row.model_labels)
-    labels, rejected = tuple(map(sys.intern, row.labels)), tuple(map(sys.intern, row.rejected))
     return Entry(
         row.saved_at,
         (PurePosixPath(row.file_name).stem,),
-        labels,
-        tuple(name for name in labels if name not in active),
-        rejected,
-        tuple(name for name in rejected if name in active),
+        row.labels,
+        tuple(name for name in row.labels if name not in active),
+        row.rejected,
+        tuple(name for name in row.rejected if name in active),
     )
