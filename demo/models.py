@@ -58,7 +58,10 @@ class Load:
 
 
 class Models:
-    """Loads `settings.model` at once, as `own`. Raises CheckpointError or HubError when that fails."""
+    """Loads `settings.model` at once, as `own`. Raises CheckpointError or HubError when that fails.
+
+    own: the server's own model, of programs and of visitors who chose no other. former: the ref of the one before it.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -68,6 +71,8 @@ class Models:
         self._loads: dict[str, Load] = {}
         self._vocabularies: OrderedDict[str, tuple[str, ...]] = OrderedDict()
         self.own = self._put_to_use(settings.model)
+        self.former: str | None = None
+        self._first = ref_of(self.own)
         self._remember(self.own)
 
     def get(self, ref: str) -> Tagger:
@@ -80,6 +85,19 @@ class Models:
             return load.future.result()
         finally:
             self.leave(load)
+
+    def make_own(self, ref: str) -> None:
+        """Make a model the server's own until the server ends. Raises as `get`, and all stays as it was."""
+        tagger = self.get(ref)
+        with self._lock:
+            if tagger is self.own:
+                return
+            before, self.own = self.own, tagger
+            self._kept.pop(ref_of(tagger), None)
+            self.former = ref_of(before)
+            self._kept[self.former] = before  # those in the middle of an image go on with it
+            while len(self._kept) >= self.settings.max_models > 1:
+                self._kept.popitem(last=False)
 
     def load(self, ref: str) -> Load:
         """Begin to load a ref, or join those who wait for it already; each who calls this calls `leave` in the end.
@@ -147,7 +165,7 @@ class Models:
 
     def _is_ours(self, ref: str) -> bool:
         """Whether a ref is the server's own model, the embedded one or a run."""
-        if ref in (ref_of(self.own), self.settings.model):
+        if ref in (ref_of(self.own), self._first, self.settings.model):
             return True
         if not _is_folder(ref):
             return False

@@ -40,8 +40,8 @@ class Progress:
     """One run's progress.
 
     The file holds `phase`, `step`, `steps`, `loss`, `seconds`, `eta_seconds` (None until known), `history` (one
-    entry an epoch: phase, epoch, loss) and `state`: running, done, failed or interrupted, with `message`. Without a
-    folder there is only the bar.
+    entry an epoch: phase, epoch of epochs, loss) and `state`: running, done, failed or interrupted, with `message`.
+    Without a folder there is only the bar.
     """
 
     def __init__(self, folder: Path | None) -> None:

@@ -51,9 +51,9 @@ def page(metrics: Mapping[str, Any], history: Sequence[Mapping[str, Any]], paths
         badge=BADGES[metrics["verdict"]],
         summary=escape(metrics["summary"]),
         warnings=_list(metrics["warnings"]),
-        on=escape(_on(comparison)),
+        on=escape(judged_on(comparison)),
         figures=_figures(comparison),
-        below=escape(_below(comparison)),
+        below=escape(small_print(comparison)),
         loss=_loss(history),
         threshold=_threshold(metrics["curve"], comparison["threshold"]["new"]),
         labels=_labels(comparison["per_label"]),
@@ -87,7 +87,8 @@ def _list(lines: Iterable[str]) -> str:
     return f'<ul class="warnings">{items}</ul>' if items else ""
 
 
-def _on(comparison: Mapping[str, Any]) -> str:
+def judged_on(comparison: Mapping[str, Any]) -> str:
+    """Which images a `comparison` is of."""
     how = {
         "valid": "held-out images, which neither model learned from here",
         "folds": "images, each scored by a head that was trained without it (the rest of the model is the old one)",
@@ -113,7 +114,8 @@ def _figures(comparison: Mapping[str, Any]) -> str:
     return f'<table class="figures"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
-def _below(comparison: Mapping[str, Any]) -> str:
+def small_print(comparison: Mapping[str, Any]) -> str:
+    """What stands below the figures of a `comparison`: thresholds, calibration, flipped decisions."""
     threshold, error, flipped = comparison["threshold"], comparison["calibration"], comparison["flipped"]
     parts = [f"Each model at its own threshold: old {threshold['old']:.2f}, new {threshold['new']:.2f}."]
     if error["new"] is not None:

@@ -34,13 +34,15 @@ METRICS = "metrics.json"
 class Run:
     """One fine-tune as it stands.
 
-    state: idle (none was started), running, done, failed or interrupted. loss: of the last step, None until known.
-    eta_seconds: of this phase. history: one entry an epoch (`phase`, `epoch`, `loss`, `map`). metrics: the whole
-    `metrics.json` once done. message: why it ended, for a person. waiting: requests whose turn comes after it.
+    state: idle (none was started), running, done, failed or interrupted. model: the ref it starts from. loss: of the
+    last step, None until known. eta_seconds: of this phase. history: one entry an epoch (`phase`, `epoch`, `epochs`,
+    `loss`). metrics: the whole `metrics.json` once done. message: why it ended, for a person. waiting: requests whose
+    turn comes after it.
     """
 
     state: str = "idle"
     out: str = ""
+    model: str = ""
     phase: str = "starting"
     step: int = 0
     steps: int = 0
@@ -74,8 +76,10 @@ class Retraining:
     def start(self, csv: Path, model: str, flags: Sequence[str] = ()) -> Run:
         """Fine-tune the checkpoint `model` on `csv` into a new folder below `settings.runs`, now or after what runs.
 
-        The CSV is read when the run begins. Raises BadInput where too many wait, and where no folder can be made.
+        The CSV is read when the run begins. Raises BadInput where too many wait, where no folder can be made, and
+        where retraining is closed.
         """
+        self._check_open()
         with self._lock:
             request = _Request(csv, model, tuple(flags))
             if not self._is_running():
@@ -89,6 +93,7 @@ class Retraining:
 
     def resume(self) -> Run:
         """Go on with the last run, where it was interrupted or failed. Raises BadInput where it was not."""
+        self._check_open()
         with self._lock:
             if self._request is None or self._out is None or self.status().state not in ("interrupted", "failed"):
                 raise BadInput("There is no fine-tune to go on with.", "None was interrupted.", "Start one.")
@@ -100,6 +105,10 @@ class Retraining:
         with self._lock:
             self._waiting.clear()
         return self.status()
+
+    def _check_open(self) -> None:
+        if not self.settings.retraining:
+            raise BadInput("No fine-tune is started here.", "This server has it switched off.", "Run your own.")
 
     def _is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -132,8 +141,8 @@ class Retraining:
     def status(self) -> Run:
         """The last run as it stands now."""
         with self._lock:
-            process, out, waiting = self._process, self._out, len(self._waiting)
-        if process is None or out is None:
+            process, out, waiting, request = self._process, self._out, len(self._waiting), self._request
+        if process is None or out is None or request is None:
             return Run()
         code = process.poll()  # before the files: what a process wrote before it ended is then seen
         progress = _json(out / PROGRESS)
@@ -152,6 +161,7 @@ class Retraining:
         return Run(
             state=state,
             out=str(out),
+            model=request.model,
             metrics=_json(out / METRICS) if state == "done" else {},
             waiting=waiting,
             message=(progress.get("message") or self._last_words(out, code)) if state == "failed" else "",

@@ -330,7 +330,8 @@ class Settings:
     """What the app runs with. Limits carry their units in their names.
 
     allow_models: the owners and repos that visitors may load from the Hub; None for any. max_models: how many
-    models are in memory, the server's own among them. on_space: it runs as a Hugging Face Space.
+    models are in memory, the server's own among them. on_space: it runs as a Hugging Face Space. retraining: whether
+    the page offers fine-tuning; no flag sets it yet.
     """
 
     model: str | None = None
@@ -343,6 +344,7 @@ class Settings:
     mcp: bool = False
     allow_models: tuple[str, ...] | None = None
     on_space: bool = False
+    retraining: bool = True
     max_models: int = 3
     max_upload_bytes: int = 32 * 1024 * 1024
     max_queue_length: int = 64

@@ -119,7 +119,7 @@ def train_head(
             step += 1
             progress.step(loss=loss.item())
         if (epoch + 1) % max(epochs // 20, 1) == 0:
-            progress.epoch(epoch=epoch + 1, loss=round(total / per_epoch, 5))
+            progress.epoch(epoch=epoch + 1, epochs=epochs, loss=round(total / per_epoch, 5))
 
 
 class BackboneTraining:
@@ -189,7 +189,7 @@ class BackboneTraining:
                 total += loss.item()
                 progress.step(loss=loss.item())
             mean = self.group.sum(total)[0] / self.group.size / self.lengths[self.epoch]
-            progress.epoch(epoch=self.epoch + 1, loss=round(mean, 5))
+            progress.epoch(epoch=self.epoch + 1, epochs=recipe.epochs, loss=round(mean, 5))
             self.epoch += 1
             after_epoch()
 

@@ -20,6 +20,7 @@ from demo.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from demo.errors import BadInput, CheckpointError
 from demo.models import Models, name_of, ref_of
 from demo.settings import EMBEDDED_CHECKPOINT, Settings
+from demo.ui.desk import Desk
 
 WAIT_SECONDS = 60
 
@@ -314,3 +315,45 @@ def test_visitors_who_switch_at_once_get_what_they_asked_for(models: Models, ref
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(ask, range(60)))
+
+
+def test_the_servers_own_model_can_be_replaced_and_given_back(
+    models: Models, refs: list[str], loads: list[str]
+) -> None:
+    first = models.own
+    assert models.former is None
+    models.make_own(refs[1])
+    assert models.own.checkpoint.labels.names == ("sun", "moon")
+    assert models.former == ref_of(first)
+    assert models.get(models.former) is first
+    models.make_own(refs[1])
+    models.make_own(models.former)
+    assert (models.own, models.former) == (first, refs[1])
+    assert loads == [refs[1]]
+
+
+def test_a_broken_run_does_not_become_the_servers_own_and_the_first_one_is_always_a_way_back(
+    tmp_path: Path, tiny_checkpoint: Path, refs: list[str]
+) -> None:
+    models = Models(settings_of(tiny_checkpoint, tmp_path, host="0.0.0.0", max_models=1))
+    first = ref_of(models.own)
+    (Path(refs[0]) / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(CheckpointError):
+        models.make_own(refs[0])
+    assert (ref_of(models.own), models.former) == (first, None)
+    models.make_own(refs[1])
+    models.make_own(refs[2])
+    models.make_own(first)
+    assert ref_of(models.own) == first
+
+
+def test_a_desk_follows_the_servers_own_model_until_another_is_chosen() -> None:
+    server = ["one"]
+    desk, other = Desk(lambda: server[0]), Desk(lambda: server[0])
+    other.choose("mine")
+    server[0] = "two"
+    assert (desk.model, desk.before) == ("two", None)
+    assert (other.model, other.before) == ("mine", "one")
+    other.choose("two")
+    server[0] = "three"
+    assert (other.model, other.before) == ("three", "mine")

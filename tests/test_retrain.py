@@ -73,6 +73,7 @@ def test_a_run_is_watched_and_stopped(retraining: Callable[[str], Retraining], t
     run = until(slow, lambda run: run.step == 3)
     assert (run.phase, run.steps, run.loss, run.eta_seconds) == ("head", 9, 0.5, 6.0)
     assert run.history == [{"loss": 0.7}]
+    assert run.model == "tiny"
     assert slow.cancel().state == "interrupted"
     assert slow.cancel().state == "interrupted"
 
@@ -157,3 +158,13 @@ def test_a_run_cancelled_before_it_can_listen_counts_as_interrupted(
     early = retraining("time.sleep(60)")
     early.start(tmp_path / "c.csv", "tiny")
     assert early.cancel().state == "interrupted"
+
+
+def test_where_retraining_is_closed_nothing_starts(tmp_path: Path) -> None:
+    closed = Retraining(Settings(runs=tmp_path / "runs", retraining=False), (sys.executable, "-c", ""))
+    with pytest.raises(BadInput, match="No fine-tune is started here"):
+        closed.start(tmp_path / "c.csv", "tiny")
+    with pytest.raises(BadInput, match="No fine-tune is started here"):
+        closed.resume()
+    assert closed.status() == Run()
+    assert not (tmp_path / "runs").exists()

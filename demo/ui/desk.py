@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from demo.rows import Correction
@@ -74,12 +74,14 @@ class Draft:
 class Desk:
     """One browser tab.
 
-    model, before: refs of the model in use and of the one it replaced. wanted: the ref that is being loaded for
+    own: gives the ref of the server's own model, which may change. chosen: the ref that this visitor chose, None for
+    the server's own. before: the ref of the model that the choice replaced. wanted: the ref that is being loaded for
     this tab, or empty. image: sha256 of the open image, or empty. place: index in the walk, None for an image from
     elsewhere.
     """
 
-    model: str
+    own: Callable[[], str]
+    chosen: str | None = None
     before: str | None = None
     wanted: str = ""
     image: str = ""
@@ -87,11 +89,20 @@ class Desk:
     settled: Draft = field(default_factory=Draft)
     drafts: dict[str, Draft] = field(default_factory=dict)
 
+    @property
+    def model(self) -> str:
+        """The ref of the model in use."""
+        return self.chosen or self.own()
+
     def choose(self, model: str) -> None:
-        """Tag with another model; the one before can be gone back to. Whatever was being loaded is not wanted."""
-        self.wanted = ""
-        if model != self.model:
-            self.model, self.before = model, self.model
+        """Tag with another model; the one before can be gone back to. Whatever was being loaded is not wanted.
+
+        Who chooses the server's own follows it when it changes.
+        """
+        self.wanted, before = "", self.model
+        self.chosen = None if model == self.own() else model
+        if model != before:
+            self.before = before
 
     def leave(self, digest: str, confirmed: Sequence[str], rejected: Sequence[str], slider: float) -> None:
         """Keep what was decided on an image and not saved, for when it is opened again."""

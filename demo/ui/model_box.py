@@ -75,7 +75,7 @@ class ModelBox:
 
     def swapped_elsewhere(self, desk: Desk, choice: Any) -> tuple:
         """The visitor's model was changed by another part of the page."""
-        return self.value(desk, choice), {"model": desk.model, "recent": _recent(choice)}
+        return self.value(desk, choice), {"model": desk.chosen, "recent": _recent(choice)}
 
     async def enter(self, desk: Desk, choice: Any) -> AsyncIterator[tuple]:
         """The page was loaded: go on with the model that this visitor used before."""
@@ -105,7 +105,7 @@ class ModelBox:
                 if desk.wanted == ref:
                     desk.choose(ref_of(waiter.result()))
                     recent = [ref, *(other for other in _recent(choice) if other != ref)]
-                    choice = {"model": desk.model, "recent": recent[:MAX_RECENT]}
+                    choice = {"model": desk.chosen, "recent": recent[:MAX_RECENT]}
             finally:
                 waiter.cancel()
                 self.models.leave(load)

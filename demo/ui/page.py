@@ -36,7 +36,7 @@ def build_page(
     tagging = Tagging(settings, models, corrections, examples)
 
     with gr.Blocks(title="TagLoop", delete_cache=(3600, CACHE_SECONDS), analytics_enabled=False) as page:
-        desk = gr.State(Desk(ref_of(models.own)))
+        desk = gr.State(Desk(lambda: ref_of(models.own)))
         with gr.Row(elem_id="header"):
             gr.HTML("<h1>TagLoop</h1>", elem_id="name", apply_default_css=False)
             model_box = ModelBox(models, desk)
@@ -70,7 +70,9 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "theme": theme(),
         "css": Path(__file__).with_name("page.css").read_text(encoding="utf-8"),
         "js": Path(__file__).with_name("page.js").read_text(encoding="utf-8"),
-        "app_kwargs": app_kwargs(Corrections(settings.corrections), settings.max_upload_bytes),
+        "app_kwargs": app_kwargs(
+            Corrections(settings.corrections), settings.max_upload_bytes, None if settings.is_public else settings.runs
+        ),
         "ssr_mode": False,
         "show_error": False,
         "run_history": False,

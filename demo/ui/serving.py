@@ -1,6 +1,7 @@
-"""What stands around the page: a limit on request bodies, and the corrections as downloads.
+"""What stands around the page: a limit on request bodies, the corrections as downloads, reports of fine-tunes.
 
-The routes serve the corrections and their thumbnails to whoever can reach the page; nothing else of the disk.
+The routes serve the corrections and their thumbnails to whoever can reach the page, and where that is the people of
+this machine alone, reports too: they hold copies of photos, also of those deleted since. Nothing else of the disk.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from demo import exports
 from demo.corrections import Corrections
 from demo.errors import DemoError
 from demo.images import thumbnail
+from demo.report import REPORT
 from demo.rows import HEADER, OWN_IMAGE
 from demo.tables import merge_rows, read_table
 
@@ -36,6 +38,11 @@ EXPORTS = {
     "corrections.json": lambda images, folder: exports.to_json(images, folder, attrgetter("file_name")),
 }
 """Downloads by file name; the two files name images as the corrections do, so they belong beside their CSV."""
+REPORT_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox",
+    "x-content-type-options": "nosniff",
+    "cache-control": "private, no-cache",
+}
 FORM_BYTES = 1024 * 1024
 """What a request may hold beside the image: multipart headers, JSON."""
 
@@ -66,8 +73,8 @@ class BodyLimit:
         await self.app(scope, counted, send)
 
 
-def app_kwargs(corrections: Corrections, max_upload_bytes: int) -> dict:
-    """Arguments for the FastAPI app under the page."""
+def app_kwargs(corrections: Corrections, max_upload_bytes: int, runs: Path | None = None) -> dict:
+    """Arguments for the FastAPI app under the page. runs: the folder whose runs' reports are served."""
 
     def csv(_: Request) -> Response:
         if not corrections.csv_path.exists():
@@ -112,6 +119,17 @@ def app_kwargs(corrections: Corrections, max_upload_bytes: int) -> dict:
             raise HTTPException(404) from error
         return Response(small, media_type="image/jpeg", headers={"cache-control": "private, max-age=86400"})
 
+    def report(request: Request) -> Response:
+        name = request.path_params["name"]
+        try:
+            path = runs.resolve() / name / REPORT if runs is not None else None
+            is_report = path is not None and path.parent.name == name and path == path.resolve() and path.is_file()
+        except (OSError, ValueError) as error:
+            raise HTTPException(404) from error
+        if not is_report:
+            raise HTTPException(404)
+        return FileResponse(path, media_type="text/html; charset=utf-8", headers=REPORT_HEADERS)
+
     return {
         "middleware": [Middleware(BodyLimit, max_bytes=max_upload_bytes + FORM_BYTES)],
         "routes": [
@@ -119,6 +137,7 @@ def app_kwargs(corrections: Corrections, max_upload_bytes: int) -> dict:
             Route("/corrections/corrections.zip", archive),
             Route("/corrections/export/{name}", export),
             Route("/corrections/thumbnails/{name}", picture),
+            Route(f"/runs/{{name}}/{REPORT}", report),
         ],
     }
 
