@@ -232,7 +232,8 @@ function editorKey(event) {
 list.id = `labels-${Math.random().toString(36).slice(2)}`;
 field.setAttribute("aria-controls", list.id);
 for (const [kind, react] of [["input", slide], ["change", changed], ["pointerdown", holdHeight]]) {
-  root.addEventListener(kind, (event) => isRange(event.target) && react(event.target, event));
+  // captured: a script's own events need not bubble
+  root.addEventListener(kind, (event) => isRange(event.target) && react(event.target, event), true);
 }
 root.addEventListener("lostpointercapture", () => (stage.style.minHeight = ""));
 reset.addEventListener("click", resetAll);
