@@ -112,6 +112,9 @@ drawing((value) => {
   close();
 });
 
+document.addEventListener("tagloop-tagged", ({ detail }) => {
+  if (element.isConnected && drawn && detail !== drawn.title && loading.hidden) trigger("look_again");
+});
 list.setAttribute("aria-label", "Models");
 field.setAttribute("aria-controls", list.id);
 field.addEventListener("focus", () => !problem.hidden || open());

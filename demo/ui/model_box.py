@@ -48,6 +48,7 @@ class ModelBox:
         self.shown = [self.panel, self.choice]
         inputs = [desk, self.choice]
         self.swapped = self.panel.load_model(self._load, inputs, self.shown, concurrency_limit=None, **QUIET)
+        self.panel.look_again(self.value, inputs, self.panel, **QUIET)
         self.panel.cancel_load(self._cancel, desk, None, **QUIET)
 
     def value(self, desk: Desk, choice: Any, error: str = "") -> dict[str, Any]:

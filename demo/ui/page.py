@@ -45,7 +45,7 @@ def build_page(
                 tag_tab = TagTab(tagging, desk)
             with gr.Tab("Corrections", id="corrections") as second:
                 corrections_tab = CorrectionsTab(corrections)
-            with gr.Tab("Retrain", id="retrain") as third:
+            with gr.Tab("Retrain", id="retrain", visible=settings.retraining) as third:
                 retrain_tab = RetrainTab(models, corrections, retraining or Retraining(settings), desk)
         add_programs(settings, models, corrections)
 

@@ -1,94 +1,202 @@
 // A fine-tune from start to swap, drawn from what the server says of it.
-const [start, use, back] = ["retrain", "use-model", "previous-model"].map(named);
-const [stop, problem, progress, report] = [".stop", ".problem", ".progress", ".report"].map(find);
-const PHASES = { starting: "Starting", reading: "Reading", features: "Looking at the images", head: "Training the head", backbone: "Training the backbone" };
-const FIGURES = [
-  ["map", "mAP", "up"],
-  ["micro_f1", "Micro F1", "up"],
-  ["macro_f1", "Macro F1", "up"],
-  ["micro_precision", "Precision", "up"],
-  ["micro_recall", "Recall", "up"],
-  ["hamming_loss", "Hamming loss", "down"],
-];
+const [start, use, useForAll, back, backForAll] = ["retrain", "use-model", "use-for-all", "previous-model", "previous-for-all"].map(named);
+const [stop, resume, forget, queue, problem] = [".stop", ".resume", ".forget", ".queue", ".problem"].map(find);
+const [progress, outcome, figures, suspects] = [".progress", ".outcome", ".figures", ".suspects"].map(find);
+const PHASES = { starting: "Starting", reading: "Reading", features: "Looking at the images", folds: "Judging every image by a head that did not see it", head: "Training the head", backbone: "Training the backbone" };
+const CURVES = ["head", "backbone"];
+const BADGES = { better: "Better", same: "No clear difference", worse: "Worse", unmeasured: "Not measured" };
+const NICE = [1, 1.5, 2, 3, 4, 5, 7.5, 10];
+let name = ""; // the run that is drawn, its state, and the top of its axis, which only grows
+let state = "";
+let top = 0;
+let stopping = ""; // the run that was asked to stop
+
 const images = (count) => `${count.toLocaleString("en")} ${count === 1 ? "image" : "images"}`;
 const figure = (number) => (typeof number === "number" ? number.toFixed(3) : "–");
+const points = (number) => {
+  const text = Math.abs(100 * number).toFixed(1);
+  return text === "0.0" ? text : `${number < 0 ? "−" : "+"}${text}`;
+};
 
-function ago(seconds) {
+function show(node, is) {
+  node.hidden = !is;
+}
+
+/** In steps coarse enough to be read. */
+function left(seconds) {
   if (typeof seconds !== "number") return "";
-  return seconds < 90 ? `about ${Math.max(1, Math.round(seconds))} s left` : `about ${Math.round(seconds / 60)} min left`;
+  if (seconds < 10) return "a few seconds left";
+  return seconds < 90 ? `about ${Math.ceil(seconds / 5) * 5} s left` : `about ${Math.round(seconds / 60)} min left`;
 }
 
-function drawProgress({ state, phase, step, steps, loss, eta_seconds, history }, ending) {
-  progress.hidden = state === "idle";
-  progress.dataset.state = state;
-  const running = state === "running";
-  const share = steps ? `${step.toLocaleString("en")} of ${steps.toLocaleString("en")}` : "";
-  const parts = [share, typeof loss === "number" && `loss ${loss.toFixed(4)}`, running && ago(eta_seconds)];
-  find(".line b").textContent = running ? (PHASES[phase] ?? phase) : state === "done" ? "Done" : ending;
-  find(".line span").textContent = running ? parts.filter(Boolean).join(" · ") : "";
+function plan({ images: count, model, run }) {
+  if (!count) return "Nothing to learn from yet: correct an image on the Tag tab and save it.";
+  const told = count < 10 ? "Under 10 images it can be trained, but not judged." : count < 50 ? "So few are judged one by one, each by a model that did not see it." : "About one in five is held out to compare the models.";
+  return `${images(count)} corrected so far, starting from ${model}. ${told}`;
+}
+
+// The curve
+
+function drawCurve(run, running) {
+  const losses = run.history.map((entry) => entry.loss);
+  if (running && typeof run.loss === "number" && !losses.length) losses.push(run.loss);
+  const highest = Math.max(...losses, 0) * 1.05;
+  if (highest > top) {
+    const power = 10 ** Math.floor(Math.log10(highest));
+    top = power * NICE.find((step) => step * power >= highest);
+  }
+  const up = (loss) => 100 - Math.min(loss / (top || 1), 1) * 100;
+  find(".levels").childNodes.forEach((label, i) => (label.textContent = top ? Number(((top * (2 - i)) / 2).toPrecision(3)) : ""));
+  const legend = [];
+  for (const phase of CURVES) {
+    const entries = run.history.filter((entry) => entry.phase === phase);
+    const last = entries.at(-1);
+    const places = entries.map(({ epoch, epochs, loss }) => `${(100 * epoch) / (epochs ?? last.epoch)},${up(loss)}`);
+    if (places.length === 1) places.push(places[0]); // or nothing would be drawn of it
+    find(`polyline.${phase}`).setAttribute("points", places.join(" "));
+    if (last) legend.push([phase, `${phase}: ${last.loss.toFixed(4)} after epoch ${last.epoch} of ${last.epochs ?? last.epoch}`]);
+  }
+  const items = legend.map(([phase, text]) => make("span", { className: phase, textContent: text }));
+  find("figcaption").replaceChildren(make("span", { textContent: "Training loss" }), ...items);
+  find("svg").ariaLabel = `Training loss. ${legend.map(([, text]) => text).join("; ") || "No epoch has ended yet"}.`;
+  const dot = find("i");
+  show(dot, running && CURVES.includes(run.phase) && typeof run.loss === "number" && run.step < run.steps);
+  dot.className = run.phase;
+  dot.style.left = `${(100 * run.step) / (run.steps || 1)}%`;
+  dot.style.top = `${up(run.loss ?? 0)}%`;
+  show(find("figure"), running || run.history.length > 1);
+}
+
+function drawProgress({ run, ending }) {
+  const running = run.state === "running";
+  progress.dataset.state = run.state;
+  show(progress, run.state !== "idle" && (running || ending || run.history.length > 1));
+  const measuring = CURVES.includes(run.phase) && run.steps && run.step >= run.steps;
+  const words = measuring ? "Measuring the new model" : (PHASES[run.phase] ?? run.phase);
+  const steps = run.steps ? `${run.step.toLocaleString("en")} of ${run.steps.toLocaleString("en")}` : "";
+  find(".line b").textContent = running ? words : ending;
+  find(".line span").textContent = running && !measuring ? [steps, left(run.eta_seconds)].filter(Boolean).join(" · ") : "";
+  show(find(".line"), running || ending);
   const bar = find("progress");
-  bar.hidden = !running;
-  if (steps) bar.value = step / steps;
+  show(bar, running);
+  if (run.steps && !measuring) bar.value = run.step / run.steps;
   else bar.removeAttribute("value");
-  const losses = history.map((entry) => entry.loss).filter((value) => typeof value === "number");
-  const chart = find("figure");
-  chart.hidden = losses.length < 2;
-  if (chart.hidden) return;
-  const [low, high] = [Math.min(...losses), Math.max(...losses)];
-  const place = (value, i) => `${(i / (losses.length - 1)) * 300},${60 - ((value - low) / (high - low || 1)) * 56}`;
-  find("polyline").setAttribute("points", losses.map(place).join(" "));
-  find("figcaption").textContent = `Training loss, ${losses[0].toFixed(4)} at first, ${losses.at(-1).toFixed(4)} now`;
+  drawCurve(run, running);
 }
 
-function drawReport(value) {
-  report.hidden = !value;
-  if (!value) return;
-  find(".verdict").textContent = value.words;
-  find(".verdict").dataset.verdict = value.verdict;
-  const head = [make("th", { scope: "col" }, make("span", { className: "unseen", textContent: "Model" }))];
-  for (const [, name, better] of FIGURES) head.push(make("th", { scope: "col", textContent: name, title: better === "up" ? "higher is better" : "lower is better" }));
-  report.querySelector("thead tr").replaceChildren(...head);
-  const lines = value.rows.map(({ name, figures }) =>
-    make("tr", {}, make("th", { scope: "row", textContent: name }), ...FIGURES.map(([key]) => make("td", { textContent: figure(figures[key]) }))),
-  );
-  report.querySelector("tbody").replaceChildren(...lines);
-  const measured = value.split === "valid" ? `Measured on ${images(value.images)} that were held out.` : `No image was held out; the figures of the new model are on ${images(value.images)} that it was trained on.`;
-  report.querySelector(".quiet").textContent = `${measured} The new model is in ${value.folder}.`;
+// The end
+
+function drawSuspects({ found, cells }) {
+  show(suspects, found);
+  suspects.querySelector("h3").textContent = `${found.toLocaleString("en")} decided ${found === 1 ? "cell looks" : "cells look"} wrong${found > cells.length ? `, the likeliest ${cells.length} first` : ""}`;
+  const items = cells.map(({ label, said, score, file_name, picture }) => {
+    const image = picture ? make("img", { src: picture, alt: "", width: 56, height: 56, loading: "lazy" }) : make("span", { className: "gone" });
+    image.addEventListener("error", () => image.replaceWith(make("span", { className: "gone" })), { once: true });
+    const words = make("span", {}, make("bdi", { textContent: label, title: label }), make("small", { textContent: `you said ${said}, score ${score.toFixed(2)}` }));
+    return make("li", { title: file_name }, image, words);
+  });
+  suspects.querySelector("ul").replaceChildren(...items);
 }
+
+function drawResult(result) {
+  for (const part of [outcome, figures]) show(part, result);
+  if (!result) return;
+  const [badge, words] = find(".verdict").children;
+  find(".verdict").dataset.verdict = result.verdict;
+  badge.textContent = BADGES[result.verdict] ?? result.verdict;
+  words.textContent = result.summary;
+  const warnings = find(".warnings");
+  warnings.replaceChildren(...result.warnings.map((textContent) => make("li", { textContent })));
+  show(warnings, result.warnings.length);
+  const cell = (textContent, className = "") => make("td", { textContent, className });
+  const rows = result.rows.map(({ title, nothing, old, new: now, change }) => {
+    const moved = cell(typeof old === "number" && typeof now === "number" ? points(now - old) : "–");
+    if (change) moved.append(make("small", { textContent: `${points(change.low)} to ${points(change.high)}`, title: "95 % interval" }));
+    return make("tr", {}, make("th", { scope: "row", textContent: title }), cell(figure(nothing)), cell(figure(old)), cell(figure(now), "new"), moved);
+  });
+  figures.querySelector("tbody").replaceChildren(...rows);
+  figures.querySelector("table + p").textContent = result.on;
+  drawSuspects(result.suspects);
+  const link = find(".more a");
+  show(link, result.report);
+  if (result.report) link.href = result.report;
+  find(".more span").textContent = result.folder;
+}
+
+function drawUse({ offer, model, before, server, result, in_use: inUse }) {
+  show(use, result && offer);
+  use.disabled = !offer || inUse.mine;
+  use.textContent = inUse.mine ? "In use for you" : "Use this model";
+  show(useForAll, result && offer && server);
+  useForAll.disabled = !offer || inUse.everybodys;
+  useForAll.textContent = inUse.everybodys ? "In use for everybody" : "Use for everybody";
+  show(back, before);
+  show(backForAll, server?.before);
+  back.textContent = before ? `Go back to ${before}` : "Go back";
+  backForAll.textContent = server?.before ? `Give everybody ${server.before} back` : "Go back for everybody";
+  back.disabled = backForAll.disabled = false;
+  const others = server && server.model !== model ? ` Those who chose no model, and programs, use ${server.model}.` : "";
+  find(".in-use").textContent = (result && offer) || before || server?.before ? `You use ${model}.${others}` : "";
+}
+
+/** Tell those who hear the page that a run has ended, and how. */
+function announce({ run, ending, result }) {
+  if (state === "running" && name === run.name && run.state !== "running") {
+    find("[role=status]").textContent = run.state === "done" ? `The fine-tune is done. ${result?.summary ?? ""}` : ending;
+  } else if (run.state === "running" && state !== "running") find("[role=status]").textContent = "";
+}
+
+/** Whoever was on a button that went away stands on the next one. */
+function keepFocus(focused) {
+  if (!focused || (focused.checkVisibility() && !focused.disabled)) return;
+  const next = [resume, back, backForAll, use, stop, start].find((button) => button.checkVisibility() && !button.disabled);
+  next?.focus({ preventScroll: true });
+}
+
+let focused = null; // the button last pressed, while its answer is on its way
 
 drawing((value) => {
-  const running = value.run.state === "running";
-  find(".plan p").textContent = value.images
-    ? `${images(value.images)} corrected so far, starting from ${value.model}. About one in five is held out to compare the models.`
-    : "Save at least one correction first.";
-  start.disabled = running || !value.images;
-  start.textContent = running ? "Fine-tuning…" : "Fine-tune";
-  stop.hidden = !running;
-  stop.disabled = false;
+  const { run } = value;
+  const running = run.state === "running";
+  announce(value);
+  if (name !== run.name) top = 0;
+  [name, state] = [run.name, run.state];
+  find(".plan p").textContent = plan(value);
+  start.disabled = !value.images || run.waiting >= value.limit;
+  start.textContent = running ? "Fine-tune again after this" : "Fine-tune";
+  start.className = running || (value.result && value.offer && !value.in_use.mine) ? "plain" : "strong";
+  show(stop, running);
+  stop.disabled = stopping === name;
+  stop.textContent = stopping === name ? "Cancelling…" : "Cancel";
+  if (!running) stopping = "";
+  show(resume, run.state === "interrupted" || run.state === "failed");
+  resume.disabled = false;
+  show(queue, run.waiting);
+  forget.disabled = false;
+  queue.querySelector("span").textContent = `${run.waiting === 1 ? "One more waits for its turn" : `${run.waiting} more wait for their turn`}${run.waiting >= value.limit ? ", and no more can." : "."}`;
   problem.textContent = value.error;
-  problem.hidden = !value.error;
-  drawProgress(value.run, value.ending);
-  drawReport(value.report);
-  use.hidden = !value.report;
-  use.disabled = !value.offer;
-  back.hidden = !value.before;
-  back.disabled = false;
-  back.textContent = value.before ? `Go back to ${value.before}` : "Go back";
-  find(".in-use").textContent = value.report || value.before ? `In use: ${value.model}` : "";
+  show(problem, value.error);
+  drawProgress(value);
+  drawResult(value.result);
+  drawUse(value);
+  if (focused && (document.activeElement === document.body || document.activeElement === focused)) keepFocus(focused);
+  if (focused && !focused.disabled) focused = null;
 });
-start.addEventListener("click", () => {
-  start.disabled = true;
-  trigger("start");
-});
-stop.addEventListener("click", () => {
-  stop.disabled = true;
-  trigger("cancel");
-});
-use.addEventListener("click", () => {
-  use.disabled = true;
-  trigger("use_model");
-});
-back.addEventListener("click", () => {
-  back.disabled = true;
-  trigger("go_back");
-});
+
+for (const [button, event] of [
+  [start, "start"],
+  [resume, "resume"],
+  [forget, "forget"],
+  [use, "use_model"],
+  [useForAll, "use_for_all"],
+  [back, "go_back"],
+  [backForAll, "go_back_for_all"],
+  [stop, "cancel"],
+]) {
+  button.addEventListener("click", () => {
+    focused = button;
+    button.disabled = true;
+    if (button === stop) [stopping, button.textContent] = [name, "Cancelling…"];
+    trigger(event);
+  });
+}

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 
 from demo.corrections import Corrections
-from demo.errors import DemoError
-from demo.models import Models, name_of
-from demo.retrain import Retraining, Run
+from demo.errors import BadInput, DemoError
+from demo.models import Models, name_of, ref_of
+from demo.report import REPORT, judged_on, small_print
+from demo.retrain import MAX_WAITING, Retraining, Run
+from demo.rows import OWN_IMAGE
 from demo.ui.desk import Desk
 from demo.ui.panel import QUIET, Panel
 
 SECONDS_BETWEEN_LOOKS = 1.0
+SHOWN_SUSPECTS = 6
 ENDINGS = {
     "failed": "The fine-tune failed.",
-    "interrupted": "The fine-tune was cancelled. The model in use has not changed.",
+    "interrupted": "The fine-tune was cancelled. The model in use has not changed; Go on takes it up where it stopped.",
 }
-VERDICTS = {
-    "better": "The new model is better than the old one on the held-out images.",
-    "same": "The new model does as well as the old one on the held-out images.",
-    "worse": "The new model came out worse on the held-out images, so it is not offered. More corrections may help.",
-    "unmeasured": "Too few held-out images to tell whether the new model is better. About one correction in five is "
-    "held out: save more of them to find out.",
+FIGURES = {
+    "map": "mAP",
+    "micro_f1": "Micro F1",
+    "macro_f1": "Macro F1",
+    "micro_precision": "Precision",
+    "micro_recall": "Recall",
+    "accuracy": "Label accuracy",
 }
 
 
@@ -38,39 +43,65 @@ class RetrainTab:
         self.panel = Panel("retrain")
         self.timer = gr.Timer(SECONDS_BETWEEN_LOOKS, active=False)
         shown = [self.panel, self.timer]
-        self.panel.start(self._start, desk, shown, **QUIET)
-        self.panel.cancel(self._cancel, desk, shown, **QUIET)
-        self.timer.tick(self.look, desk, shown, **QUIET)
+        for event, handler in (
+            (self.panel.start, self._start),
+            (self.panel.resume, self._resume),
+            (self.panel.forget, self._forget),
+            (self.panel.cancel, self._cancel),
+            (self.timer.tick, self.look),
+        ):
+            event(handler, desk, shown, **QUIET)
         self.swapped = [
-            self.panel.use_model(self._use, desk, self.panel, **QUIET),
-            self.panel.go_back(self._go_back, desk, self.panel, **QUIET),
+            event(handler, desk, self.panel, **QUIET)
+            for event, handler in (
+                (self.panel.use_model, self._use),
+                (self.panel.go_back, self._go_back),
+                (self.panel.use_for_all, self._use_for_all),
+                (self.panel.go_back_for_all, self._go_back_for_all),
+            )
         ]
 
     def value(self, desk: Desk, error: str = "") -> dict[str, Any]:
         """All that the panel shows."""
-        run = self.retraining.status()
-        totals = self._totals()
+        run, models = self.retraining.status(), self.models
+        is_public, own = models.settings.is_public, ref_of(models.own)
+        server = {"model": name_of(own), "before": models.former and name_of(models.former)}
         return {
-            "images": totals,
+            "images": self._totals(),
+            "limit": MAX_WAITING,
             "model": name_of(desk.model),
-            "before": name_of(desk.before) if desk.before else None,
-            "run": {key: value for key, value in asdict(run).items() if key not in ("metrics", "out")},
+            "before": name_of(desk.before) if desk.before and desk.before != desk.model else None,
+            "server": None if is_public else server,
+            "run": {key: value for key, value in asdict(run).items() if key not in ("metrics", "out", "model")}
+            | {"name": Path(run.out).name},
             "ending": " ".join(part for part in (ENDINGS.get(run.state), run.message) if part),
-            "report": report(run) if run.state == "done" else None,
-            "offer": _offer(run, desk),
+            "result": result(run, is_public) if run.state == "done" else None,
+            "offer": _is_good(run),
+            "in_use": {"mine": desk.model == run.out, "everybodys": own == run.out},
             "error": error,
         }
 
-    def look(self, desk: Desk) -> tuple:
-        """The panel and its timer, which ticks only while a run goes on."""
-        value = self.value(desk)
-        return value, gr.Timer(active=value["run"]["state"] == "running")
+    def look(self, desk: Desk, error: str = "") -> tuple:
+        """The panel and its timer, which ticks only while something runs or waits."""
+        value = self.value(desk, error)
+        return value, gr.Timer(active=value["run"]["state"] == "running" or value["run"]["waiting"] > 0)
 
     def _start(self, desk: Desk) -> tuple:
         try:
             self.retraining.start(self.corrections.csv_path, desk.model)
         except DemoError as error:
-            return self.value(desk, str(error)), gr.Timer(active=self.retraining.status().state == "running")
+            return self.look(desk, str(error))
+        return self.look(desk)
+
+    def _resume(self, desk: Desk) -> tuple:
+        try:
+            self.retraining.resume()
+        except DemoError as error:
+            return self.look(desk, str(error))
+        return self.look(desk)
+
+    def _forget(self, desk: Desk) -> tuple:
+        self.retraining.forget_waiting()
         return self.look(desk)
 
     def _cancel(self, desk: Desk) -> tuple:
@@ -78,22 +109,37 @@ class RetrainTab:
         return self.look(desk)
 
     def _use(self, desk: Desk) -> dict[str, Any]:
-        run = self.retraining.status()
-        return self._swap(desk, run.out if _offer(run, desk) else None)
+        return self._swap(desk, self._offered())
 
     def _go_back(self, desk: Desk) -> dict[str, Any]:
         return self._swap(desk, desk.before)
 
-    def _swap(self, desk: Desk, ref: str | None) -> dict[str, Any]:
-        """Let this visitor tag with another model, once it is known to load."""
-        if ref is None:
-            return self.value(desk, "There is no such model.")
+    def _use_for_all(self, desk: Desk) -> dict[str, Any]:
+        return self._swap(desk, self._offered(), for_all=True)
+
+    def _go_back_for_all(self, desk: Desk) -> dict[str, Any]:
+        return self._swap(desk, self.models.former, for_all=True)
+
+    def _swap(self, desk: Desk, ref: str | None, for_all: bool = False) -> dict[str, Any]:
+        """Let this visitor tag with another model, or all who follow the server's own, once it is known to load."""
         try:
-            self.models.get(ref)
+            if ref is None:
+                raise BadInput("There is no such model.")
+            if for_all and self.models.settings.is_public:
+                raise BadInput("Visitors choose no model for others here.", next_step="Use it for yourself.")
+            if for_all:
+                self.models.make_own(ref)
+            else:
+                self.models.get(ref)
         except DemoError as error:
             return self.value(desk, str(error))
         desk.choose(ref)
         return self.value(desk)
+
+    def _offered(self) -> str | None:
+        """The last run's model, if it may be put to use."""
+        run = self.retraining.status()
+        return run.out if _is_good(run) else None
 
     def _totals(self) -> int:
         try:
@@ -102,22 +148,43 @@ class RetrainTab:
             return 0
 
 
-def _offer(run: Run, desk: Desk) -> bool:
-    """Whether the last run's model may be put to use: done, not worse, and not in use already."""
-    is_good = run.state == "done" and run.metrics.get("verdict") in ("better", "same", "unmeasured")
-    return is_good and desk.model != run.out
+def _is_good(run: Run) -> bool:
+    return run.state == "done" and run.metrics.get("verdict") in ("better", "same", "unmeasured")
 
 
-def report(run: Run) -> dict[str, Any]:
-    """The comparison of a finished run: one row of figures a model, all on the same images."""
-    metrics = run.metrics
-    rows = (("Old model", "old_model"), ("New model", "metrics"), ("Predict nothing", "predict_nothing"))
-    verdict = metrics.get("verdict", "unmeasured")
+def result(run: Run, is_public: bool) -> dict[str, Any]:
+    """What the panel shows of a finished run's `metrics.json`; on a public host there is no link to its report."""
+    metrics, comparison = run.metrics, run.metrics["comparison"]
+    found, cells = metrics["suspects"]["found"], metrics["suspects"]["cells"]
     return {
-        "rows": [{"name": name, "figures": metrics.get(key) or {}} for name, key in rows],
-        "verdict": verdict,
-        "words": VERDICTS.get(verdict, ""),
-        "images": metrics.get("images", 0),
-        "split": metrics.get("split", ""),
-        "folder": os.path.relpath(run.out) if Path(run.out).is_relative_to(Path.cwd()) else run.out,
+        "verdict": metrics["verdict"],
+        "summary": metrics["summary"],
+        # the suspects have a list of their own
+        "warnings": [line for line in metrics["warnings"] if not line.startswith(f"{found} decided cells (")],
+        "rows": [
+            {
+                "title": title,
+                "nothing": comparison["predict_nothing"][key],
+                "old": comparison["old"][key],
+                "new": comparison["new"][key],
+                "change": comparison["difference"].get(key),
+            }
+            for key, title in FIGURES.items()
+        ],
+        "on": f"{judged_on(comparison)} {small_print(comparison)} Small figures: the 95 % interval.",
+        "suspects": {"found": found, "cells": [_suspect(cell) for cell in cells[:SHOWN_SUSPECTS]]},
+        "report": None if is_public else f"runs/{quote(Path(run.out).name)}/{REPORT}",
+        "folder": "" if is_public else f"in {_short(run.out)}",
     }
+
+
+def _suspect(cell: dict[str, Any]) -> dict[str, Any]:
+    """A cell that looks wrong, with the address of its thumbnail."""
+    file_name = cell["file_name"]
+    is_own = OWN_IMAGE.fullmatch(file_name)
+    picture = f"corrections/thumbnails/{PurePosixPath(file_name).name}" if is_own else None
+    return {key: cell[key] for key in ("label", "said", "score", "file_name")} | {"picture": picture}
+
+
+def _short(folder: str) -> str:
+    return os.path.relpath(folder) if Path(folder).is_relative_to(Path.cwd()) else folder

@@ -209,6 +209,7 @@ class Tagging:
             "name": opened.name,
             "place": where if self.settings.images is not None else None,
             "size": f"{opened.size[0]} × {opened.size[1]} px",
+            "model": tagger.checkpoint.identity,
             "took": f"{milliseconds:.0f} ms on {tagger.device}, {tagger.precision}",
         }
 

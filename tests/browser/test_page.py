@@ -1,11 +1,10 @@
-"""The whole page in a real browser, on a checkpoint of 12 labels: tag, correct, save, retrain, swap."""
+"""The whole page in a real browser, on a checkpoint of 12 labels: tag, correct, save, load another model."""
 
 from __future__ import annotations
 
 import csv
 import json
 import socket
-import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,8 +25,6 @@ from demo.ui.page import build_page, launch_options
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")  # gradio's, on every page load
 expect.set_options(timeout=20_000)
 
-FAST = (sys.executable, "-m", "demo.finetune", "--workers", "0", "--head-epochs", "2", "--device", "cpu")
-
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -38,13 +35,21 @@ def free_port() -> int:
 class Site:
     """A server on a folder of its own, and what a test does with its page."""
 
-    def __init__(self, page: Page, serve: Callable[..., str], folder: Path, model: Path, **settings: object) -> None:
+    def __init__(
+        self,
+        page: Page,
+        serve: Callable[..., str],
+        folder: Path,
+        model: Path,
+        make_retraining: Callable[[Settings], Retraining] = Retraining,
+        **settings: object,
+    ) -> None:
         self.page, self.folder = page, folder
         self.settings = Settings(
             model=str(model), corrections=folder / "corrections", runs=folder / "runs", device="cpu", **settings
         )
         self.models = Models(self.settings)
-        self.retraining = Retraining(self.settings, FAST)
+        self.retraining = make_retraining(self.settings)
         self.corrections = Corrections(self.settings.corrections)
         self.names = self.models.own.checkpoint.labels.names
         blocks = build_page(self.settings, self.models, self.retraining)
@@ -292,49 +297,6 @@ def test_fifty_rows_a_page(site: Site, make_image: Callable[..., bytes]) -> None
     site.page.get_by_role("button", name="Older").click()
     expect(lines).to_have_count(2)
     expect(site.id("corrections")).to_contain_text("Page 2 of 2")
-
-
-def test_retrain_use_the_model_and_go_back(site: Site, make_image: Callable[..., bytes]) -> None:
-    site.tab("Retrain")
-    expect(site.id("retrain")).to_be_disabled()
-    site.tab("Tag")
-    save_some(site, make_image, 12)
-    site.upload_and_wait(make_image(20))
-    decided = site.chips.first.get_attribute("data-label")
-    site.chips.first.click()
-    site.tab("Retrain")
-    site.id("retrain").click()
-    progress = site.id("retrain-progress")
-    expect(progress).to_have_attribute("data-state", "running")
-    expect(site.id("retrain")).to_be_disabled()
-    site.page.reload()
-    site.tab("Retrain")
-    expect(progress).to_have_attribute("data-state", "done", timeout=120_000)
-    for name in ("Old model", "New model", "Predict nothing"):
-        expect(site.page.get_by_role("row", name=name)).to_be_visible()
-    verdict = json.loads((Path(site.retraining.status().out) / "metrics.json").read_text())["verdict"]
-    expect(site.page.locator(".verdict")).to_have_attribute("data-verdict", verdict)
-    if verdict == "worse":
-        expect(site.id("use-model")).to_be_disabled()
-        pytest.fail("the made-up corrections should not make the model worse")
-    site.tab("Tag")
-    site.upload_and_wait(make_image(20))
-    if site.chip(decided).get_attribute("data-state") != "rejected":
-        site.chip(decided).click()
-    scores = site.chips.evaluate_all("chips => chips.map(chip => chip.dataset.score)")
-    site.tab("Retrain")
-    site.id("use-model").click()
-    new = Path(site.retraining.status().out).name
-    expect(site.id("model")).to_contain_text(new)
-    expect(site.id("use-model")).to_be_disabled()
-    site.tab("Tag")
-    expect(site.id("status")).to_contain_text("Tagged again")
-    expect(site.chip(decided)).to_have_attribute("data-state", "rejected")
-    assert site.chips.evaluate_all("chips => chips.map(chip => chip.dataset.score)") != scores
-    site.tab("Retrain")
-    site.id("previous-model").click()
-    expect(site.id("model")).to_contain_text("tiny")
-    assert site.models.own.checkpoint.identity.startswith("local:tiny@")
 
 
 def test_another_model_is_loaded_and_a_wrong_one_leaves_the_old(
