@@ -15,6 +15,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -136,7 +137,9 @@ class Retraining:
         process.wait()
         with self._lock:
             if self._waiting and not self._is_running():
-                self._begin(self._waiting.popleft(), self._new_folder())
+                with suppress(BadInput):  # no folder can be made: it goes on waiting, and who starts another is told
+                    self._begin(self._waiting[0], self._new_folder())
+                    self._waiting.popleft()
 
     def status(self) -> Run:
         """The last run as it stands now."""
@@ -190,9 +193,10 @@ class Retraining:
         """Why a process ended, from the end of its log."""
         if code is not None and code < 0:
             return f"It was ended by {signal.Signals(-code).name}. Its log is {out / LOG}."
-        with (out / LOG).open("rb") as log:
-            log.seek(max(0, (out / LOG).stat().st_size - 4000))
-            lines = log.read().decode("utf-8", "replace").splitlines()
+        try:
+            lines = (out / LOG).read_bytes()[-4000:].decode("utf-8", "replace").splitlines()
+        except OSError as error:
+            return f"Its log {out / LOG} cannot be read: {error.strerror}."
         errors = [line for line in lines if line.startswith("error: ")]
         last = errors or [line for line in lines if line.strip()]
         return last[-1].removeprefix("error: ") if last else f"It ended with exit code {code}."

@@ -56,7 +56,7 @@ def fix(page: Page) -> None:
 def retrain(page: Page) -> None:
     page.get_by_role("tab", name="Retrain").click()
     page.get_by_test_id("retrain").click()
-    expect(page.get_by_test_id("use-model")).to_be_visible(timeout=300_000)
+    expect(page.get_by_test_id("retrain-progress")).to_have_attribute("data-state", "done", timeout=300_000)
 
 
 def correct_the_examples(settings: Settings, models: Models) -> None:

@@ -333,9 +333,10 @@ def test_the_servers_own_model_can_be_replaced_and_given_back(
 
 
 def test_a_broken_run_does_not_become_the_servers_own_and_the_first_one_is_always_a_way_back(
-    tmp_path: Path, tiny_checkpoint: Path, refs: list[str]
+    tmp_path: Path, tiny_checkpoint: Path, refs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    models = Models(settings_of(tiny_checkpoint, tmp_path, host="0.0.0.0", max_models=1))
+    monkeypatch.chdir(tiny_checkpoint.parent)
+    models = Models(settings_of(Path("tiny"), tmp_path, host="0.0.0.0", max_models=2))
     first = ref_of(models.own)
     (Path(refs[0]) / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(CheckpointError):

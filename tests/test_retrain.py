@@ -104,6 +104,23 @@ def test_requests_beyond_the_limit_are_refused_and_those_that_wait_can_be_taken_
     assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
+def test_a_request_that_no_folder_can_be_made_for_goes_on_waiting(
+    retraining: Callable[[str], Retraining], tmp_path: Path
+) -> None:
+    slow, runs = retraining(SLOW), tmp_path / "runs"
+    slow.start(tmp_path / "c.csv", "tiny")
+    slow.start(tmp_path / "c.csv", "tiny")
+    until(slow, lambda run: run.step == 3)
+    runs.rename(tmp_path / "moved")
+    runs.write_text("a file")
+    gone = slow.cancel()
+    assert (gone.state, gone.message) == ("failed", f"Its log {gone.out}/log.txt cannot be read: Not a directory.")
+    runs.unlink()
+    assert slow.start(tmp_path / "c.csv", "tiny").waiting == 1
+    slow.forget_waiting()
+    slow.cancel()
+
+
 def test_an_interrupted_run_goes_on_in_its_own_folder(retraining: Callable[[str], Retraining], tmp_path: Path) -> None:
     slow = retraining(SLOW)
     slow.start(tmp_path / "c.csv", "tiny", ["--seed", "3"])

@@ -92,7 +92,7 @@ function drawSuspects({ found, cells }) {
   const items = cells.map(({ label, said, score, file_name, picture }) => {
     const image = picture ? make("img", { src: picture, alt: "", width: 56, height: 56, loading: "lazy" }) : make("span", { className: "gone" });
     image.addEventListener("error", () => image.replaceWith(make("span", { className: "gone" })), { once: true });
-    const words = make("span", {}, make("bdi", { textContent: label, title: label }), make("small", { textContent: `you said ${said}, score ${score.toFixed(2)}` }));
+    const words = make("span", {}, make("bdi", { textContent: label, title: label }), make("small", { textContent: `said ${said}, score ${score.toFixed(2)}` }));
     return make("li", { title: file_name }, image, words);
   });
   suspects.querySelector("ul").replaceChildren(...items);
