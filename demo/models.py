@@ -9,6 +9,8 @@ loading it again where it had to go.
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
@@ -197,8 +199,12 @@ class Models:
             self._remember(tagger)
             with self._lock:
                 self._kept[ref] = tagger
+                gone = []
                 while len(self._kept) >= self.settings.max_models > 1:
-                    self._kept.popitem(last=False)
+                    gone.append(self._kept.popitem(last=False))
+            if gone:
+                gone.clear()
+                _give_memory_back()
             return tagger
 
     def _put_to_use(self, ref: str | None) -> Tagger:
@@ -215,6 +221,13 @@ class Models:
             self._vocabularies.move_to_end(tagger.checkpoint.identity)
             if len(self._vocabularies) > MAX_VOCABULARIES:
                 self._vocabularies.popitem(last=False)
+
+
+def _give_memory_back() -> None:
+    """Let glibc return what a model took: freed in pieces between others' it would stay with the process."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def ref_of(tagger: Tagger) -> str:
