@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from demo.ui.page import build_page, launch_options  # loads gradio, which a wrong model need not wait for
 
     page = build_page(settings, models, retraining)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what stops a container ends the app as Ctrl+C does
     try:
         _, url, _ = page.launch(
             server_name=settings.host, server_port=settings.port, prevent_thread_lock=True, **launch_options(settings)
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # Ctrl+C before gradio listens for it; it is how the app ends
         page.close(verbose=False)
     finally:
-        retraining.cancel()
+        retraining.close()
     return EXIT_DONE
 
 

@@ -73,6 +73,7 @@ class Retraining:
         self._request: _Request | None = None
         self._out: Path | None = None
         self._waiting: deque[_Request] = deque()
+        self._closed = False
 
     def start(self, csv: Path, model: str, flags: Sequence[str] = ()) -> Run:
         """Fine-tune the checkpoint `model` on `csv` into a new folder below `settings.runs`, now or after what runs.
@@ -80,8 +81,8 @@ class Retraining:
         The CSV is read when the run begins. Raises BadInput where too many wait, where no folder can be made, and
         where retraining is closed.
         """
-        self._check_open()
         with self._lock:
+            self._check_open()
             request = _Request(csv, model, tuple(flags))
             if not self._is_running():
                 self._begin(request, self._new_folder())
@@ -94,8 +95,8 @@ class Retraining:
 
     def resume(self) -> Run:
         """Go on with the last run, where it was interrupted or failed. Raises BadInput where it was not."""
-        self._check_open()
         with self._lock:
+            self._check_open()
             if self._request is None or self._out is None or self.status().state not in ("interrupted", "failed"):
                 raise BadInput("There is no fine-tune to go on with.", "None was interrupted.", "Start one.")
             self._begin(self._request, self._out, resume=True)
@@ -110,6 +111,8 @@ class Retraining:
     def _check_open(self) -> None:
         if not self.settings.retraining:
             raise BadInput("No fine-tune is started here.", "This server has it switched off.", "Run your own.")
+        if self._closed:
+            raise BadInput("No fine-tune is started any more.", "The server is ending.", "Start it again.")
 
     def _is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -136,7 +139,7 @@ class Retraining:
     def _then_next(self, process: subprocess.Popen) -> None:
         process.wait()
         with self._lock:
-            if self._waiting and not self._is_running():
+            if self._waiting and not self._closed and not self._is_running():
                 with suppress(BadInput):  # no folder can be made: it goes on waiting, and who starts another is told
                     self._begin(self._waiting[0], self._new_folder())
                     self._waiting.popleft()
@@ -182,6 +185,13 @@ class Retraining:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         return self.status()
+
+    def close(self) -> Run:
+        """The server ends: forget what waits, stop the run, and start no other; what it trained can be resumed."""
+        with self._lock:
+            self._closed = True
+            self._waiting.clear()
+        return self.cancel()
 
     def _new_folder(self) -> Path:
         stamp = datetime.now().strftime("%Y-%m-%d-%H%M%S")

@@ -173,7 +173,10 @@ def test_a_body_that_is_too_long_is_refused(server: Server) -> None:
     assert server.client.get("/").status_code == 200
 
 
-def test_an_interrupt_ends_the_app(tmp_path: Path, tiny_checkpoint: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_the_app_and_so_does_sigterm(
+    tmp_path: Path, tiny_checkpoint: Path, number: signal.Signals
+) -> None:
     process = subprocess.Popen(
         [*APP, "--model", str(tiny_checkpoint), "--port", str(free_port())],
         cwd=tmp_path,
@@ -183,7 +186,7 @@ def test_an_interrupt_ends_the_app(tmp_path: Path, tiny_checkpoint: Path) -> Non
         text=True,
     )
     assert process.stdout.readline().startswith("TagLoop is at http://127.0.0.1:")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "Traceback" not in errors

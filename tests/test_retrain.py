@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +90,25 @@ def test_a_second_request_waits_for_its_turn_and_then_runs(
     second = until(slow, lambda run: run.out != first.out and run.step == 3)
     assert (second.state, second.waiting) == ("running", 0)
     assert slow.cancel().state == "interrupted"
+
+
+def test_where_the_server_ends_the_run_is_stopped_and_no_other_begins(
+    retraining: Callable[[str], Retraining], tmp_path: Path
+) -> None:
+    slow, others = retraining(SLOW), set(threading.enumerate())
+    slow.start(tmp_path / "c.csv", "tiny")
+    slow.start(tmp_path / "c.csv", "tiny")
+    watching = set(threading.enumerate()) - others
+    until(slow, lambda run: run.step == 3)
+    closed = slow.close()
+    assert (closed.state, closed.waiting) == ("interrupted", 0)
+    for thread in watching:
+        thread.join()
+    for begin in (slow.resume, lambda: slow.start(tmp_path / "c.csv", "tiny")):
+        with pytest.raises(BadInput, match="The server is ending"):
+            begin()
+    assert slow.status() == closed
+    assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
 def test_requests_beyond_the_limit_are_refused_and_those_that_wait_can_be_taken_back(
