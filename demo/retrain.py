@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from demo.errors import EXIT_INTERRUPTED, BadInput
+from demo.errors import EXIT_DONE, EXIT_INTERRUPTED, BadInput
 from demo.progress import LOG, PROGRESS
 from demo.settings import ROOT, Settings
 
@@ -62,6 +62,17 @@ class _Request:
     flags: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Started:
+    """A process, and how its folder stood before it: what a run that it goes on with had left there."""
+
+    process: subprocess.Popen
+    request: _Request
+    out: Path
+    log_bytes: int
+    progress: tuple[int, int] | None
+
+
 class Retraining:
     """At most one run at a time, and at most `MAX_WAITING` that wait. Any number of threads may ask."""
 
@@ -69,9 +80,7 @@ class Retraining:
         self.settings = settings
         self._command = tuple(command)
         self._lock = threading.RLock()
-        self._process: subprocess.Popen | None = None
-        self._request: _Request | None = None
-        self._out: Path | None = None
+        self._last: _Started | None = None
         self._waiting: deque[_Request] = deque()
         self._closed = False
 
@@ -97,9 +106,9 @@ class Retraining:
         """Go on with the last run, where it was interrupted or failed. Raises BadInput where it was not."""
         with self._lock:
             self._check_open()
-            if self._request is None or self._out is None or self.status().state not in ("interrupted", "failed"):
+            if self._last is None or self.status().state not in ("interrupted", "failed"):
                 raise BadInput("There is no fine-tune to go on with.", "None was interrupted.", "Start one.")
-            self._begin(self._request, self._out, resume=True)
+            self._begin(self._last.request, self._last.out, resume=True)
         return self.status()
 
     def forget_waiting(self) -> Run:
@@ -115,7 +124,7 @@ class Retraining:
             raise BadInput("No fine-tune is started any more.", "The server is ending.", "Start it again.")
 
     def _is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._last is not None and self._last.process.poll() is None
 
     def _begin(self, request: _Request, out: Path, resume: bool = False) -> None:
         """Start a process, and a thread that begins the next request when it has ended."""
@@ -124,7 +133,9 @@ class Retraining:
         except OSError as error:
             raise BadInput(f"{out} cannot be made.", f"{error.strerror}.", "Name a new folder.") from error
         arguments = ["--csv", str(request.csv), "--model", request.model, "--out", str(out), *request.flags]
+        progress = _version(out / PROGRESS)
         with (out / LOG).open("ab") as log:
+            log_bytes = log.tell()
             process = subprocess.Popen(
                 [*self._command, *arguments, *(["--resume"] if resume else [])],
                 cwd=ROOT,
@@ -133,7 +144,7 @@ class Retraining:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._process, self._request, self._out = process, request, out
+        self._last = _Started(process, request, out, log_bytes, progress)
         threading.Thread(target=self._then_next, args=(process,), daemon=True).start()
 
     def _then_next(self, process: subprocess.Popen) -> None:
@@ -147,18 +158,21 @@ class Retraining:
     def status(self) -> Run:
         """The last run as it stands now."""
         with self._lock:
-            process, out, waiting, request = self._process, self._out, len(self._waiting), self._request
-        if process is None or out is None or request is None:
+            last, waiting = self._last, len(self._waiting)
+        if last is None:
             return Run()
-        code = process.poll()  # before the files: what a process wrote before it ended is then seen
-        progress = _json(out / PROGRESS)
-        state = progress.get("state", "running")
+        out, code = last.out, last.process.poll()  # before the files: what it wrote before it ended is then seen
+        progress, now = _json(out / PROGRESS), _version(out / PROGRESS)
+        its_own = progress if now != last.progress else {}
         if code is None:
             state = "running"
         elif code in (-signal.SIGTERM, EXIT_INTERRUPTED):
             state = "interrupted"
-        elif state == "running" or (code and state == "done"):
-            state = "failed"
+        else:
+            state = "done" if code == EXIT_DONE and its_own.get("state") == "done" else "failed"
+        message = ""
+        if state == "failed":
+            message = (its_own.get("state") == "failed" and its_own.get("message")) or _last_words(last)
         known = {
             key: progress[key]
             for key in ("phase", "step", "steps", "loss", "eta_seconds", "history")
@@ -167,16 +181,16 @@ class Retraining:
         return Run(
             state=state,
             out=str(out),
-            model=request.model,
+            model=last.request.model,
             metrics=_json(out / METRICS) if state == "done" else {},
             waiting=waiting,
-            message=(progress.get("message") or self._last_words(out, code)) if state == "failed" else "",
+            message=message,
             **known,
         )
 
     def cancel(self) -> Run:
         """Ask the run to stop and wait until it has; what it trained so far can be resumed. What waits comes next."""
-        process = self._process
+        process = self._last and self._last.process
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGTERM)
             try:
@@ -199,17 +213,28 @@ class Retraining:
         runs = self.settings.runs.absolute()
         return next(runs / name for name in names if not (runs / name).exists())
 
-    def _last_words(self, out: Path, code: int | None) -> str:
-        """Why a process ended, from the end of its log."""
-        if code is not None and code < 0:
-            return f"It was ended by {signal.Signals(-code).name}. Its log is {out / LOG}."
-        try:
-            lines = (out / LOG).read_bytes()[-4000:].decode("utf-8", "replace").splitlines()
-        except OSError as error:
-            return f"Its log {out / LOG} cannot be read: {error.strerror}."
-        errors = [line for line in lines if line.startswith("error: ")]
-        last = errors or [line for line in lines if line.strip()]
-        return last[-1].removeprefix("error: ") if last else f"It ended with exit code {code}."
+
+def _last_words(started: _Started) -> str:
+    """Why a process ended, from the end of what it added to its log."""
+    log, code = started.out / LOG, started.process.returncode
+    if code < 0:
+        return f"It was ended by {signal.Signals(-code).name}. Its log is {log}."
+    try:
+        lines = log.read_bytes()[started.log_bytes :][-4000:].decode("utf-8", "replace").splitlines()
+    except OSError as error:
+        return f"Its log {log} cannot be read: {error.strerror}."
+    errors = [line for line in lines if line.startswith("error: ")]
+    last = errors or [line for line in lines if line.strip()]
+    return last[-1].removeprefix("error: ") if last else f"It ended with exit code {code}."
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """What changes whenever a file is replaced; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _json(path: Path) -> dict[str, Any]:

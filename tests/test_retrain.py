@@ -39,6 +39,11 @@ print("note: something", file=sys.stderr)
 print("error: The CSV decides nothing.", file=sys.stderr)
 sys.exit(2)
 """
+FAILED = """
+write(state="failed", phase="head", step=3, steps=9, message="The disk is full.")
+print("error: The disk is full.", file=sys.stderr)
+sys.exit(2)
+"""
 KILLED = """
 write(state="running", phase="head", step=3, steps=9)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -153,6 +158,23 @@ def test_an_interrupted_run_goes_on_in_its_own_folder(retraining: Callable[[str]
     run = until(slow, lambda run: run.state != "running")
     assert (run.state, run.out) == ("done", interrupted.out)
     assert run.metrics["arguments"][-3:] == ["--seed", "3", "--resume"]
+
+
+@pytest.mark.parametrize(("script", "state"), [(SLOW, "interrupted"), (FAILED, "failed")])
+def test_going_on_that_is_refused_is_a_failed_run_with_its_own_reason(
+    retraining: Callable[[str], Retraining], tmp_path: Path, script: str, state: str
+) -> None:
+    first = retraining(script)
+    first.start(tmp_path / "c.csv", "tiny")
+    until(first, lambda run: run.step == 3)
+    if state == "interrupted":
+        first.cancel()
+    assert until(first, lambda run: run.state != "running").state == state
+    for script, message in ((BAD_INPUT, "The CSV decides nothing."), ("sys.exit(2)", "It ended with exit code 2.")):
+        (tmp_path / "script.py").write_text(PREAMBLE + script)
+        first.resume()
+        run = until(first, lambda run: run.state != "running")
+        assert (run.state, run.message, run.step) == ("failed", message, 3)
 
 
 def test_a_finished_run_gives_its_metrics_and_got_its_flags(
