@@ -66,8 +66,9 @@ def from_transformers(
     Raises NotConvertible.
     """
     family = _FAMILIES.get(str(config.get("model_type")))
-    head = next(iter(config.get("architectures") or ["nothing"]), None)
-    if family is None or head not in family.heads:
+    heads = config.get("architectures")
+    head = heads[0] if isinstance(heads, list) and heads else "nothing"
+    if family is None or not isinstance(head, str) or head not in family.heads:
         works = ", ".join(head for family in _FAMILIES.values() for head in family.heads)
         raise NotConvertible(f"It is a {head} ({config.get('model_type')}). These work: {works}.")
     if config.get("hidden_act", "gelu") != "gelu" or config.get("num_channels", 3) != 3:
@@ -80,9 +81,10 @@ def from_transformers(
         arguments = family.arguments(config, size, renamed)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError, ZeroDivisionError) as error:
         raise NotConvertible(f"Its config or its weights are not as they should be ({error!r}).") from error
-    if "head.weight" not in renamed and "head.fc.weight" not in renamed:
+    classifier = renamed.get("head.fc.weight", renamed.get("head.weight"))
+    if classifier is None or classifier.ndim != 2:
         raise NotConvertible("It has no classifier.")
-    outputs = len(renamed["head.fc.weight" if "head.fc.weight" in renamed else "head.weight"])
+    outputs = len(classifier)
     told = config.get("id2label") or {str(index): f"LABEL_{index}" for index in range(outputs)}
     if not isinstance(told, dict) or sorted(told) != sorted(str(index) for index in range(len(told))):
         raise NotConvertible("Its id2label does not number its labels from 0.")

@@ -29,13 +29,16 @@ COLUMNS, TILES, SIDE, CAPTION = 4, 12, 240, 64
 """A grid of at most so many tiles, each of so many pixels with a caption of so many below it."""
 
 
-def list_bad_rows(problems: Sequence[str], rows: Sequence[Merged]) -> list[Merged]:
-    """Print every bad line to stderr, those of images that do not decode too; gives the rows that can be used."""
+def list_bad_rows(problems: Sequence[str], rows: Sequence[Merged], unit: str) -> list[Merged]:
+    """Print every bad line to stderr, those of images that do not decode too; gives the rows that can be used.
+
+    unit: what the numbers before the problems count, "line" or "image".
+    """
     bad = dict(unreadable([image.path for image in rows]))
     lines = [*problems]
     for position, complaint in bad.items():
-        lines += [f"line {row.line}: {complaint}" for row in rows[position].rows]
-    for line in sorted(lines, key=lambda text: int(text.removeprefix("line ").partition(":")[0])):
+        lines += [f"{unit} {row.line}: {complaint}" for row in rows[position].rows]
+    for line in sorted(lines, key=lambda text: int(text.removeprefix(f"{unit} ").partition(":")[0])):
         print(line, file=sys.stderr)
     good = [image for position, image in enumerate(rows) if position not in bad]
     total = len(problems) + sum(len(image.rows) for image in rows)

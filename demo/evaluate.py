@@ -97,15 +97,16 @@ def _joined_targets(
     origins: Mapping[str, Sequence[str]],
 ) -> np.ndarray:
     """Targets (N, L); a label that a row is silent on is present where one of its origins is, absent where all are."""
-    olds = list(dict.fromkeys(old for name in names for old in origins.get(name, ()) if old not in set(names)))
+    own = set(names)
+    olds = list(dict.fromkeys(old for name in names for old in origins.get(name, ()) if old not in own))
     columns = {name: column for column, name in enumerate([*names, *olds])}
     cells = tables.targets(rows, list(columns), model_names, folder)
     for name in names:
         others = [columns[old] for old in origins.get(name, ()) if old != name]
         if others:
-            said, own = cells[:, others], cells[:, columns[name]]
+            said, direct = cells[:, others], cells[:, columns[name]]
             joined = np.where((said == 1).any(1), 1, np.where((said == 0).all(1), 0, -1))
-            cells[:, columns[name]] = np.where(own >= 0, own, joined)
+            cells[:, columns[name]] = np.where(direct >= 0, direct, joined)
     return cells[:, : len(names)]
 
 

@@ -14,7 +14,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,8 +62,7 @@ def _run(flags: argparse.Namespace, device: str, group: Group) -> int:
     rows = read_rows(Path(flags.csv))
     with group.one_a_machine_first():
         plan = make_plan(flags, rows, device)
-    photos = plan.photos
-    training = photos.where(~photos.is_valid)
+    photos, training = plan.photos, plan.training()
     if not (training.targets >= 0).any():
         raise TableError(
             f"{flags.csv} decides no cell of the {len(plan.origins)} labels in a row that may be trained on.",
@@ -72,11 +71,14 @@ def _run(flags: argparse.Namespace, device: str, group: Group) -> int:
         )
     if len(training) < group.size:
         raise BadInput(f"{group.size} processes cannot share {len(training)} images.", next_step="Start fewer.")
-    require_readable(photos.paths)
+    require_readable(photos.paths + plan.replayed)
     folder = Path(flags.out)
-    fingerprint = prepare(folder, flags, plan.base, plan.origins, photos)
+    fingerprint = prepare(folder, flags, plan)
     group.wait()
-    held_out = len(photos) - len(training)
+    digests = np.array(hashes(photos.paths))
+    if copies := len(set(digests[~photos.is_valid]) & set(digests[photos.is_valid])):
+        print(f"note: {copies} held-out images are copies of training images, which flatters figures", file=sys.stderr)
+    held_out = int(photos.is_valid.sum())
     told = f"{len(training)} images to train on, {held_out} held out; training: {plan.recipe.train}"
     print(f"note: {told}" + (f"; {group.size} processes" if group.size > 1 else ""), file=sys.stderr)
     progress = Progress(folder if group.is_first else None)
@@ -89,7 +91,8 @@ def _run(flags: argparse.Namespace, device: str, group: Group) -> int:
                 raise
     except BaseException as error:
         message = str(error) if isinstance(error, DemoError) else f"{type(error).__name__}: {error}"
-        progress.finish("interrupted" if isinstance(error, Interrupted) else "failed", message)
+        with suppress(OSError):  # of the disk, which the error may be about
+            progress.finish("interrupted" if isinstance(error, Interrupted) else "failed", message)
         if isinstance(error, OSError):
             raise BadInput(
                 f"{folder} could not be written.", message, "Make room, then go on with --resume."
@@ -97,7 +100,7 @@ def _run(flags: argparse.Namespace, device: str, group: Group) -> int:
         raise
     if not group.is_first:
         return EXIT_DONE
-    progress.finish("done", metrics["verdict"])
+    progress.finish("done", metrics["summary"])
     for warning in metrics["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
     compared = {"new model": "new", "old model": "old", "predict nothing": "predict_nothing"}
@@ -119,21 +122,22 @@ def fine_tune(
     """Train, measure, save; gives the metrics in the group's first process. Raises Interrupted."""
     base, old, origins, photos, recipe = plan.base, plan.old, plan.origins, plan.photos, plan.recipe
     torch.manual_seed(recipe.seed)
-    is_trained = ~photos.is_valid
-    training = photos.where(is_trained)
+    is_trained, training = ~photos.is_valid, plan.training()
+    paths = photos.paths + plan.replayed
+    learned = np.concatenate([is_trained, np.ones(len(plan.replayed), bool)])
     views = VIEWS_OF_A_SOFTMAX_TEACHER if base.single_label else 1
-    progress.phase("features", len(group.share(len(photos))))
-    mine = [photos.paths[number] for number in group.share(len(photos))]
+    mine = [paths[number] for number in group.share(len(paths))]
+    progress.phase("features", len(mine))
     pixels = loader(PlainPhotos(mine, base.preprocess, views), recipe.batch_size, recipe.workers)
     features, logits = (
-        torch.from_numpy(group.gather(part.unflatten(0, (-1, views)).numpy(), len(photos)))
+        torch.from_numpy(group.gather(part.unflatten(0, (-1, views)).numpy(), len(paths)))
         for part in predict(base.model, pixels, recipe.device, progress.step, stop)
     )
     base.model.cpu()
     check_finite(logits) if base.single_label else check_logits(logits)
     of_views = (logits.softmax(-1) if base.single_label else logits.sigmoid()).numpy()
-    features = features[is_trained, 0]
-    teacher = head.teacher_scores(of_views[is_trained].mean(1), base, origins)
+    features = features[learned, 0]
+    teacher = head.teacher_scores(of_views[learned].mean(1), base, origins)
     cells = Cells.build(training.targets, flags.unknown, teacher, flags.teacher_share)
 
     def scored(checkpoint: Checkpoint, paths: Sequence[Path], title: str) -> np.ndarray:
@@ -142,7 +146,7 @@ def fine_tune(
         checkpoint.model.cpu()
         return group.gather(scores, len(paths))
 
-    old_scores = of_views[:, 0] if old is base else scored(old, photos.paths, "old model")
+    old_scores = of_views[: len(photos), 0] if old is base else scored(old, photos.paths, "old model")
     old_scores = head.teacher_scores(old_scores, base, origins)
 
     start = head.with_vocabulary(base, origins)
@@ -183,7 +187,7 @@ def fine_tune(
         blend(model, before, trained, share, flags.half)
         scores = scored(new, photos.where(measured).paths, "new model" if len(shares) == 1 else f"{share:.0%} of it")
         unseen = np.full(photos.targets.shape, np.nan, np.float32)
-        unseen[is_trained] = of_folds
+        unseen[is_trained] = of_folds[: is_trained.sum()]
         if split == "valid":
             unseen[measured] = scores
         tried[share] = Scores(split, scores, unseen, old_scores)
@@ -196,8 +200,8 @@ def fine_tune(
     new = replace(new, identity=f"local:{folder.resolve().name}@{weights[:12]}")
     new = measure(new, old, photos, tried[share], tried[shares[0]], flags)
     new.metrics["blend"] = {"share": share, "tried": compared}
-    paths = dict(zip(photos.file_names, photos.paths, strict=True))
-    put(folder / REPORT, report.page(new.metrics, progress.history, paths).encode(errors="replace"))
+    by_name = dict(zip(photos.file_names, photos.paths, strict=True))
+    put(folder / REPORT, report.page(new.metrics, progress.history, by_name).encode(errors="replace"))
     save_checkpoint(folder, replace(new, card=card.text(new, base)), half=flags.half)
     for done in (STATE, STATE_WEIGHTS):
         (folder / done).unlink(missing_ok=True)
@@ -219,7 +223,7 @@ def _check(flags: argparse.Namespace, device: str) -> int:
     """The dry run of the same rows, flags and model."""
     table = tables.read_table(Path(flags.csv))
     rows = merged(table)
-    good = dry_run.list_bad_rows(table.problems, rows)
+    good = dry_run.list_bad_rows(table.problems, rows, table.unit)
     plan = make_plan(flags, good, device)
     dry_run.check(plan.photos, plan.base, plan.origins, plan.recipe, flags.unknown, Path(f"{flags.out}-check.png"))
     return EXIT_BAD_INPUT if table.problems or len(good) < len(rows) else EXIT_DONE

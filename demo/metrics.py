@@ -18,7 +18,7 @@ Figures = dict[str, float | None]
 
 
 def report(scores: np.ndarray, targets: np.ndarray, names: Sequence[str], threshold: float | np.ndarray) -> dict:
-    """`{"known_cells", "metrics", "predict_nothing", "labels"}` as design.md lays out for `demo.evaluate --json`.
+    """`{"known_cells", "metrics", "predict_nothing", "labels"}` as `demo.evaluate --json` has them.
 
     scores: (N, L) in [0, 1]. targets: (N, L) of 1, 0, -1. threshold: a number, or one per label (L,).
     Raises TargetsError for wrong shapes, ranges and NaN.

@@ -17,7 +17,7 @@ import numpy as np
 from demo import head, images, tables
 from demo.checkpoint import Checkpoint, load_checkpoint, with_input
 from demo.errors import BadInput, TableError
-from demo.evaluate import Photos, photos_of
+from demo.evaluate import Photos, hashes, photos_of
 from demo.losses import label_weights
 from demo.training import Recipe
 
@@ -31,13 +31,27 @@ REPLAYED_PER_PHOTO = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """base: the model to start from, on the new input size; old: the same, as the person had it."""
+    """base: the model to start from, on the new input size; old: the same, as the person had it.
+
+    replayed: images without labels on which the old model's scores are to stay; no copy of a photo of the CSV.
+    """
 
     base: Checkpoint
     old: Checkpoint
     origins: head.Origins
     photos: Photos
     recipe: Recipe
+    replayed: list[Path]
+
+    def training(self) -> Photos:
+        """The photos that are trained on: the CSV's in its order, then the replayed ones, all their cells unknown."""
+        own, more = self.photos.where(~self.photos.is_valid), len(self.replayed)
+        return Photos(
+            own.paths + self.replayed,
+            own.file_names + [path.name for path in self.replayed],
+            np.concatenate([own.targets, np.full((more, own.targets.shape[1]), -1, np.float32)]),
+            np.zeros(len(own) + more, bool),
+        )
 
 
 def make_plan(flags: argparse.Namespace, rows: list[tables.Merged], device: str) -> Plan:
@@ -50,9 +64,7 @@ def make_plan(flags: argparse.Namespace, rows: list[tables.Merged], device: str)
         base = with_input(load_checkpoint(flags.model), flags.image_size, flags.crop_mode)
     photos = photos_of(rows, Path(flags.csv), list(origins), base.labels.names, origins)
     recipe = _recipe(flags, int((~photos.is_valid).sum()), tuple(origins), device)
-    if flags.replay:
-        photos = _with_replay(photos, flags)
-    return Plan(base, old, origins, photos, recipe)
+    return Plan(base, old, origins, photos, recipe, _replayed(photos, flags) if flags.replay else [])
 
 
 def _origins(flags: argparse.Namespace, base: Checkpoint, rows: list[tables.Merged]) -> head.Origins:
@@ -105,24 +117,23 @@ def _recipe(flags: argparse.Namespace, photos: int, names: Sequence[str], device
     )
 
 
-def _with_replay(photos: Photos, flags: argparse.Namespace) -> Photos:
-    """The photos and images of which nobody said anything: the old model's scores on them are what they teach."""
+def _replayed(photos: Photos, flags: argparse.Namespace) -> list[Path]:
+    """Images of `--replay`, drawn by the seed, that are no copies of photos of the CSV."""
     if flags.unknown != "distill":
         why = "Nobody decided anything on replayed images: only the old model's scores can be learned from them."
         raise BadInput(f"--replay {flags.replay} goes with --unknown distill alone.", why)
     if not Path(flags.replay).is_dir():
         raise BadInput(f"--replay {flags.replay} is not a folder.", next_step="Name a folder that holds images.")
-    corrected = {path.resolve() for path in photos.paths}
-    found = [path for path in images.find_images([Path(flags.replay)]) if path.resolve() not in corrected]
-    if not found:
+    found = images.find_images([Path(flags.replay)])
+    known, most, picked = set(hashes(photos.paths)), REPLAYED_PER_PHOTO * int((~photos.is_valid).sum()), []
+    for number in np.random.default_rng((flags.seed, 5)).permutation(len(found)):
+        (digest,) = hashes([found[number]])
+        if digest not in known:
+            known.add(digest)
+            picked.append(found[number])
+        if len(picked) == most:
+            break
+    if not picked:
         raise BadInput(f"--replay {flags.replay} holds no image that the CSV does not name.")
-    most = REPLAYED_PER_PHOTO * int((~photos.is_valid).sum())
-    picked = np.sort(np.random.default_rng((flags.seed, 5)).permutation(len(found))[:most])
-    paths = [found[number] for number in picked]
-    print(f"note: {len(paths)} of {len(found)} images of {flags.replay} are replayed", file=sys.stderr)
-    return Photos(
-        photos.paths + paths,
-        photos.file_names + [path.name for path in paths],
-        np.concatenate([photos.targets, np.full((len(paths), photos.targets.shape[1]), -1, np.float32)]),
-        np.concatenate([photos.is_valid, np.zeros(len(paths), bool)]),
-    )
+    print(f"note: {len(picked)} of {len(found)} images of {flags.replay} are replayed", file=sys.stderr)
+    return picked

@@ -12,19 +12,21 @@ import json
 import signal
 from pathlib import Path
 
-from demo.checkpoint import Checkpoint
 from demo.durable import make_folder
 from demo.errors import BadInput, Interrupted
-from demo.evaluate import Photos
-from demo.head import Origins
+from demo.evaluate import hashes
 from demo.layouts import CARD, CONFIG, METRICS, TAGS, WEIGHTS
+from demo.plan import Plan
 from demo.progress import LOG, PROGRESS
 from demo.report import REPORT
 
 STATE, STATE_WEIGHTS = "state.json", "state.safetensors"
 _BEGUN = {LOG, STATE, STATE_WEIGHTS, PROGRESS, ".writing"}
 _UNFINISHED = {WEIGHTS, TAGS, METRICS, CARD, REPORT}
-_BY_CONTENT = ("resume", "check", "out", "device", "workers", "csv", "model", "labels")
+_BY_CONTENT = (
+    *("resume", "check", "out", "device", "workers", "csv", "model", "labels"),
+    *("weight", "pos_weight", "replay"),
+)
 """Flags that may change between a run and its going on: what they name is compared by content."""
 
 
@@ -50,11 +52,22 @@ class Stop:
         self.asked = True
 
 
-def prepare(folder: Path, flags: argparse.Namespace, base: Checkpoint, origins: Origins, photos: Photos) -> str:
+def prepare(folder: Path, flags: argparse.Namespace, plan: Plan) -> str:
     """Make the out folder and give this run's fingerprint. Raises BadInput for a folder with other things in it."""
     told = {key: value for key, value in sorted(vars(flags).items()) if key not in _BY_CONTENT}
+    photos, weights = plan.photos, (plan.recipe.weight, plan.recipe.pos_weight)
     cells = hashlib.sha256(photos.targets.tobytes() + photos.is_valid.tobytes()).hexdigest()
-    content = json.dumps([told, base.identity, list(origins.items()), photos.file_names, cells])
+    content = json.dumps(
+        [
+            told,
+            plan.base.identity,
+            list(plan.origins.items()),
+            photos.file_names,
+            cells,
+            [None if weight is None else weight.tolist() for weight in weights],
+            hashes(plan.replayed),
+        ]
+    )
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
     try:
         held = {path.name for path in folder.iterdir()} if folder.exists() else set()

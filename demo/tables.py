@@ -53,6 +53,7 @@ class Table:
     rows: list[Row]
     problems: list[str]
     notes: list[str]
+    unit: str = "line"
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,9 @@ def read_table(path: Path | str) -> Table:
             f"Some rows are reviewed in full but the labels of their model {shortened(model)!r} are not kept beside "
             "the CSV: the labels of the model in use stand in for them."
         )
-    return Table(path, rows, [f"{table.unit} {line}: {problem}" for line, problem in sorted(problems)], notes)
+    return Table(
+        path, rows, [f"{table.unit} {line}: {problem}" for line, problem in sorted(problems)], notes, table.unit
+    )
 
 
 def require_good(table: Table) -> None:

@@ -37,7 +37,7 @@ EMA_DECAY = 0.998
 class Recipe:
     """What a fine-tune needs besides data; see `python -m demo.finetune --help` for each.
 
-    weight, pos_weight: (L,) on the device; see `demo.losses.known_cell_loss`.
+    weight, pos_weight: (L,) float32 on the CPU; see `demo.losses.known_cell_loss`.
     """
 
     train: str
@@ -75,8 +75,8 @@ def cell_loss(
         kind=recipe.loss,
         soft_weight=recipe.distill_weight,
         counts=(known_cells / group.size, soft_cells / group.size),
-        weight=recipe.weight,
-        pos_weight=recipe.pos_weight,
+        weight=None if recipe.weight is None else recipe.weight.to(logits.device),
+        pos_weight=None if recipe.pos_weight is None else recipe.pos_weight.to(logits.device),
     )
 
 
@@ -151,7 +151,9 @@ class BackboneTraining:
         )
         self._set_rates()
         self.epoch = 0
-        self.lengths = [math.ceil(len(self._order(epoch)) / recipe.batch_size) for epoch in range(recipe.epochs)]
+        items = [len(self._order(epoch)) for epoch in range(recipe.epochs)]
+        # no batch is so short that a process of the group has nothing of it
+        self.lengths = [min(math.ceil(count / recipe.batch_size), max(count // group.size, 1)) for count in items]
         warmup = max(sum(self.lengths) // 10, 1)
         self.scheduler = CosineLRScheduler(
             self.optimizer,

@@ -460,6 +460,19 @@ def test_replayed_images_keep_what_nobody_corrected(corrections, tmp_path, tiny_
     assert drift["replayed"] < 0.8 * drift["alone"]
 
 
+def test_a_copy_of_a_photo_of_the_csv_is_not_replayed(corrections, tmp_path, tiny_checkpoint, make_image, capsys):
+    earlier = tmp_path / "earlier"
+    earlier.mkdir()
+    for seed in (0, 1, 2):  # the first is held out
+        (earlier / f"copy-{seed}.png").write_bytes(make_image(seed))
+    assert run(corrections, tmp_path / "out", tiny_checkpoint, "--replay", str(earlier)) == 2
+    assert "no image that the CSV does not name" in capsys.readouterr().err
+    (earlier / "new.png").write_bytes(make_image(100))
+    assert run(corrections, tmp_path / "out", tiny_checkpoint, "--replay", str(earlier)) == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["images"], metrics["trained_images"]) == (5, 19)
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

@@ -486,6 +486,7 @@ def test_remote_code_of_a_transformers_checkpoint_never_runs(families: dict[str,
         {"id2label": {"1": "cat"}},
         {"id2label": ["cat"]},
         {"architectures": "ViT"},
+        {"architectures": 5},
     ],
     ids=lambda edit: next(iter(edit)),
 )
