@@ -10,16 +10,19 @@ loading it again where it had to go.
 from __future__ import annotations
 
 import ctypes
+import json
 import sys
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from demo import hub
 from demo.checkpoint import CONFIG, load_checkpoint, locate
 from demo.errors import BadInput, CheckpointError
+from demo.layouts import METRICS
 from demo.settings import EMBEDDED_CHECKPOINT, Settings
 from demo.tagger import Tagger
 
@@ -153,9 +156,12 @@ class Models:
         return self._vocabularies.get(identity)
 
     def runs(self) -> list[str]:
-        """Folders of finished fine-tunes, newest first."""
-        found = self.settings.runs.glob(f"*/{CONFIG}")
-        return [str(path.parent) for path in sorted(found, key=_changed, reverse=True)]
+        """Folders of finished fine-tunes that did not come out worse, newest first."""
+        found = []
+        for path in self.settings.runs.glob(f"*/{CONFIG}"):
+            with suppress(OSError):  # deleted in between
+                found.append((path.stat().st_mtime, path.parent))
+        return [str(folder) for _, folder in sorted(found, reverse=True) if not _is_worse(folder)]
 
     def _in_memory(self, ref: str) -> Tagger | None:
         with self._lock:
@@ -252,5 +258,9 @@ def _is_folder(ref: str) -> bool:
         return False
 
 
-def _changed(path: Path) -> float:
-    return path.stat().st_mtime
+def _is_worse(run: Path) -> bool:
+    try:
+        metrics = json.loads((run / METRICS).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(metrics, dict) and metrics.get("verdict") == "worse"

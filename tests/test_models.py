@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import threading
 import weakref
 from collections.abc import Callable
@@ -190,6 +191,27 @@ def test_the_labels_of_a_model_that_had_to_go_are_still_known(models: Models, re
 def test_only_finished_runs_are_offered(models: Models, refs: list[str]) -> None:
     (Path(refs[0]).parent / "unfinished").mkdir()
     assert sorted(models.runs()) == sorted(refs)
+
+
+def test_a_run_that_came_out_worse_is_not_offered_but_can_be_named(models: Models, refs: list[str]) -> None:
+    for ref, metrics in zip(refs, ('{"verdict": "worse"}', '{"verdict": "same"}', "broken", "[]"), strict=True):
+        (Path(ref) / "metrics.json").write_text(metrics)
+    assert sorted(models.runs()) == sorted(refs[1:])
+    assert models.get(refs[0])
+
+
+def test_a_run_deleted_while_the_runs_are_listed_is_not_offered(
+    models: Models, refs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    glob = Path.glob
+
+    def glob_before_it_went(folder: Path, pattern: str) -> list[Path]:
+        found = list(glob(folder, pattern))
+        shutil.rmtree(refs[0])
+        return found
+
+    monkeypatch.setattr(Path, "glob", glob_before_it_went)
+    assert sorted(models.runs()) == sorted(refs[1:])
 
 
 def test_a_name_is_short(models: Models) -> None:
