@@ -14,7 +14,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from demo.errors import BadInput
@@ -331,7 +331,7 @@ class Settings:
 
     allow_models: the owners and repos that visitors may load from the Hub; None for any. max_models: how many
     models are in memory, the server's own among them. on_space: it runs as a Hugging Face Space. retraining: whether
-    the page offers fine-tuning; no flag sets it yet.
+    the page offers fine-tuning; `from_flags` has it off on a public host.
     """
 
     model: str | None = None
@@ -381,7 +381,7 @@ class Settings:
         images = Path(flags.images) if flags.images else None
         if images is not None and not images.is_dir():
             raise BadInput(f"--images {images} is not a folder.", next_step="Name a folder that holds images.")
-        return cls(
+        settings = cls(
             model=flags.model,
             corrections=Path(flags.corrections),
             images=images,
@@ -392,3 +392,4 @@ class Settings:
             allow_models=flags.allow_models,
             on_space=bool(environment.get("SPACE_ID")),
         )
+        return replace(settings, retraining=not settings.is_public)

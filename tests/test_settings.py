@@ -92,8 +92,9 @@ def test_the_models_that_visitors_may_load_are_owners_and_repos(given, allowed):
         ({"SPACE_ID": "owner/space"}, True),
     ],
 )
-def test_a_space_and_any_address_but_ones_own_are_public(environment, is_public):
-    assert Settings.from_flags([], environment).is_public is is_public
+def test_a_space_and_any_address_but_ones_own_are_public_and_fine_tune_nothing(environment, is_public):
+    settings = Settings.from_flags([], environment)
+    assert (settings.is_public, settings.retraining) == (is_public, not is_public)
 
 
 @pytest.mark.parametrize("command", ["demo.finetune", "demo.evaluate", "demo.tag", "demo.export", "demo.publish"])
