@@ -203,13 +203,18 @@ def verdict(comparison: dict[str, Any]) -> str:
     """better, same, worse or unmeasured, by the difference in mAP, or in micro F1 where no AP is defined.
 
     better: the whole interval is above zero. worse: it fell by more than a point, whatever the interval, or micro
-    F1 fell by more than a point for sure. unmeasured: fewer than `JUDGED_FROM` images.
+    F1 fell by more than a point for sure. Out of fold, where a label has a presence or two and the judged heads are
+    not the one that is saved, a fall in mAP that may be chance is not held against a model whose micro F1 rose.
+    unmeasured: fewer than `JUDGED_FROM` images.
     """
     change, f1 = comparison["difference"]["map"], comparison["difference"]["micro_f1"]
     change = change or f1
     if comparison["images"] < JUDGED_FROM or change is None:
         return "unmeasured"
-    if change["value"] < -WORSE_BY or (f1 is not None and f1["high"] < -WORSE_BY):
+    fell = change["value"] < -WORSE_BY
+    if fell and comparison["by"] == "folds":
+        fell = change["high"] < 0 or f1 is None or f1["value"] <= 0
+    if fell or (f1 is not None and f1["high"] < -WORSE_BY):
         return "worse"
     return "better" if change["low"] > 0 else "same"
 

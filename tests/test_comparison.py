@@ -105,7 +105,21 @@ def change(value: float, low: float, high: float) -> dict:
     ],
 )
 def test_more_than_a_point_lost_is_worse_and_only_a_sure_gain_is_better(map_, f1, expected):
-    assert verdict({"images": 50, "difference": {"map": map_, "micro_f1": f1}}) == expected
+    assert verdict({"images": 50, "by": "valid", "difference": {"map": map_, "micro_f1": f1}}) == expected
+
+
+@pytest.mark.parametrize(
+    ("by", "map_high", "f1", "expected"),
+    [
+        ("folds", 0.03, 0.09, "same"),
+        ("folds", -0.01, 0.09, "worse"),
+        ("folds", 0.03, -0.001, "worse"),
+        ("valid", 0.03, 0.09, "worse"),
+    ],
+)
+def test_out_of_fold_a_fall_that_may_be_chance_does_not_outweigh_a_better_f1(by, map_high, f1, expected):
+    map_, micro = {"value": -0.05, "low": -0.1, "high": map_high}, {"value": f1, "low": f1 - 0.05, "high": f1 + 0.05}
+    assert verdict({"images": 11, "by": by, "difference": {"map": map_, "micro_f1": micro}}) == expected
 
 
 def test_a_fall_of_more_than_a_point_is_a_warning():
