@@ -10,7 +10,6 @@ loading it again where it had to go.
 from __future__ import annotations
 
 import ctypes
-import json
 import sys
 import threading
 from collections import OrderedDict
@@ -22,7 +21,7 @@ from pathlib import Path
 from demo import hub
 from demo.checkpoint import CONFIG, load_checkpoint, locate
 from demo.errors import BadInput, CheckpointError
-from demo.layouts import METRICS
+from demo.layouts import METRICS, read_json
 from demo.settings import EMBEDDED_CHECKPOINT, Settings
 from demo.tagger import Tagger
 
@@ -100,9 +99,7 @@ class Models:
             before, self.own = self.own, tagger
             self._kept.pop(ref_of(tagger), None)
             self.former = ref_of(before)
-            self._kept[self.former] = before  # those in the middle of an image go on with it
-            while len(self._kept) >= self.settings.max_models > 1:
-                self._kept.popitem(last=False)
+        self._keep(self.former, before)  # those in the middle of an image go on with it
 
     def load(self, ref: str) -> Load:
         """Begin to load a ref, or join those who wait for it already; each who calls this calls `leave` in the end.
@@ -203,15 +200,18 @@ class Models:
                 return kept
             tagger = self._put_to_use(ref)
             self._remember(tagger)
-            with self._lock:
-                self._kept[ref] = tagger
-                gone = []
-                while len(self._kept) >= self.settings.max_models > 1:
-                    gone.append(self._kept.popitem(last=False))
-            if gone:
-                gone.clear()
-                _give_memory_back()
+            self._keep(ref, tagger)
             return tagger
+
+    def _keep(self, ref: str, tagger: Tagger) -> None:
+        """Keep a model beside the server's own; those not asked for longest make room for it."""
+        with self._lock:
+            self._kept[ref] = tagger
+            full = len(self._kept) >= self.settings.max_models > 1
+            while len(self._kept) >= self.settings.max_models > 1:
+                self._kept.popitem(last=False)
+        if full:
+            _give_memory_back()
 
     def _put_to_use(self, ref: str | None) -> Tagger:
         checkpoint = load_checkpoint(ref)
@@ -260,7 +260,6 @@ def _is_folder(ref: str) -> bool:
 
 def _is_worse(run: Path) -> bool:
     try:
-        metrics = json.loads((run / METRICS).read_bytes())
-    except (OSError, ValueError):
+        return read_json(run / METRICS).get("verdict") == "worse"
+    except CheckpointError:
         return False
-    return isinstance(metrics, dict) and metrics.get("verdict") == "worse"
