@@ -30,7 +30,7 @@ from demo.dataset import Cells, PlainPhotos, TrainingPhotos, loader, require_rea
 from demo.distributed import Group, joined
 from demo.durable import put
 from demo.errors import EXIT_BAD_INPUT, EXIT_DONE, BadInput, DemoError, Interrupted, TableError, command
-from demo.evaluate import hashes, merged, read_rows, score_paths, show
+from demo.evaluate import merged, read_rows, score_paths, show
 from demo.losses import check_finite, check_logits
 from demo.outcome import Scores, judge, measure
 from demo.plan import Plan, make_plan
@@ -62,7 +62,7 @@ def _run(flags: argparse.Namespace, device: str, group: Group) -> int:
     rows = read_rows(Path(flags.csv))
     with group.one_a_machine_first():
         plan = make_plan(flags, rows, device)
-    photos, training = plan.photos, plan.training()
+    photos, training = plan.photos, plan.training
     if not (training.targets >= 0).any():
         raise TableError(
             f"{flags.csv} decides no cell of the {len(plan.origins)} labels in a row that may be trained on.",
@@ -75,7 +75,7 @@ def _run(flags: argparse.Namespace, device: str, group: Group) -> int:
     folder = Path(flags.out)
     fingerprint = prepare(folder, flags, plan)
     group.wait()
-    digests = np.array(hashes(photos.paths))
+    digests = plan.digests[: len(photos)]
     if copies := len(set(digests[~photos.is_valid]) & set(digests[photos.is_valid])):
         print(f"note: {copies} held-out images are copies of training images, which flatters figures", file=sys.stderr)
     held_out = int(photos.is_valid.sum())
@@ -122,9 +122,8 @@ def fine_tune(
     """Train, measure, save; gives the metrics in the group's first process. Raises Interrupted."""
     base, old, origins, photos, recipe = plan.base, plan.old, plan.origins, plan.photos, plan.recipe
     torch.manual_seed(recipe.seed)
-    is_trained, training = ~photos.is_valid, plan.training()
+    is_trained, learned, training = ~photos.is_valid, plan.is_learned, plan.training
     paths = photos.paths + plan.replayed
-    learned = np.concatenate([is_trained, np.ones(len(plan.replayed), bool)])
     views = VIEWS_OF_A_SOFTMAX_TEACHER if base.single_label else 1
     mine = [paths[number] for number in group.share(len(paths))]
     progress.phase("features", len(mine))
@@ -155,7 +154,7 @@ def fine_tune(
     shares = SHARES if flags.blend is None else (flags.blend,)
     with _threads_for(linear):
         out_of_fold = folds.out_of_fold(
-            linear, features, cells, training.targets, hashes(training.paths), moved, shares, recipe, progress, stop
+            linear, features, cells, training.targets, plan.digests[learned], moved, shares, recipe, progress, stop
         )
         head.calibrate_bias(linear, features, cells, moved)
         before = _copy(model)

@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ class Plan:
     """base: the model to start from, on the new input size; old: the same, as the person had it.
 
     replayed: images without labels on which the old model's scores are to stay; no copy of a photo of the CSV.
+    digests: sha256 of the photos and then of the replayed images.
     """
 
     base: Checkpoint
@@ -42,7 +44,14 @@ class Plan:
     photos: Photos
     recipe: Recipe
     replayed: list[Path]
+    digests: np.ndarray
 
+    @property
+    def is_learned(self) -> np.ndarray:
+        """Bool, of the photos and then the replayed images: which are trained on."""
+        return np.concatenate([~self.photos.is_valid, np.ones(len(self.replayed), bool)])
+
+    @cached_property
     def training(self) -> Photos:
         """The photos that are trained on: the CSV's in its order, then the replayed ones, all their cells unknown."""
         own, more = self.photos.where(~self.photos.is_valid), len(self.replayed)
@@ -64,7 +73,9 @@ def make_plan(flags: argparse.Namespace, rows: list[tables.Merged], device: str)
         base = with_input(load_checkpoint(flags.model), flags.image_size, flags.crop_mode)
     photos = photos_of(rows, Path(flags.csv), list(origins), base.labels.names, origins)
     recipe = _recipe(flags, int((~photos.is_valid).sum()), tuple(origins), device)
-    return Plan(base, old, origins, photos, recipe, _replayed(photos, flags) if flags.replay else [])
+    digests = hashes(photos.paths)
+    replayed = _replayed(photos, digests, flags) if flags.replay else {}
+    return Plan(base, old, origins, photos, recipe, list(replayed.values()), np.array([*digests, *replayed]))
 
 
 def _origins(flags: argparse.Namespace, base: Checkpoint, rows: list[tables.Merged]) -> head.Origins:
@@ -117,20 +128,19 @@ def _recipe(flags: argparse.Namespace, photos: int, names: Sequence[str], device
     )
 
 
-def _replayed(photos: Photos, flags: argparse.Namespace) -> list[Path]:
-    """Images of `--replay`, drawn by the seed, that are no copies of photos of the CSV."""
+def _replayed(photos: Photos, digests: list[str], flags: argparse.Namespace) -> dict[str, Path]:
+    """Images of `--replay` by sha256, drawn by the seed, that are no copies of photos of the CSV."""
     if flags.unknown != "distill":
         why = "Nobody decided anything on replayed images: only the old model's scores can be learned from them."
         raise BadInput(f"--replay {flags.replay} goes with --unknown distill alone.", why)
     if not Path(flags.replay).is_dir():
         raise BadInput(f"--replay {flags.replay} is not a folder.", next_step="Name a folder that holds images.")
     found = images.find_images([Path(flags.replay)])
-    known, most, picked = set(hashes(photos.paths)), REPLAYED_PER_PHOTO * int((~photos.is_valid).sum()), []
+    known, most, picked = set(digests), REPLAYED_PER_PHOTO * int((~photos.is_valid).sum()), {}
     for number in np.random.default_rng((flags.seed, 5)).permutation(len(found)):
         (digest,) = hashes([found[number]])
         if digest not in known:
-            known.add(digest)
-            picked.append(found[number])
+            picked.setdefault(digest, found[number])
         if len(picked) == most:
             break
     if not picked:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from demo.durable import make_folder
 from demo.errors import BadInput, Interrupted
-from demo.evaluate import hashes
 from demo.layouts import CARD, CONFIG, METRICS, TAGS, WEIGHTS
 from demo.plan import Plan
 from demo.progress import LOG, PROGRESS
@@ -65,7 +64,7 @@ def prepare(folder: Path, flags: argparse.Namespace, plan: Plan) -> str:
             photos.file_names,
             cells,
             [None if weight is None else weight.tolist() for weight in weights],
-            hashes(plan.replayed),
+            plan.digests[len(photos) :].tolist(),
         ]
     )
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
