@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from demo.errors import EXIT_DONE, EXIT_INTERRUPTED, BadInput
+from demo.layouts import METRICS
 from demo.progress import LOG, PROGRESS
 from demo.settings import ROOT, Settings
 
 COMMAND = (sys.executable, "-m", "demo.finetune")
 SECONDS_TO_STOP = 60
 MAX_WAITING = 3
-METRICS = "metrics.json"
 
 
 @dataclass(frozen=True)
