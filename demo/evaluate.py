@@ -22,9 +22,9 @@ from demo.checkpoint import Checkpoint, load_checkpoint
 from demo.dataset import batched, read_image
 from demo.durable import put
 from demo.errors import EXIT_DONE, BadInput, TableError, command
+from demo.flags import parse_flags
 from demo.metrics import Figures, report
 from demo.progress import Bar
-from demo.settings import parse_flags
 from demo.tagger import Tagger
 
 

@@ -16,9 +16,9 @@ from pathlib import Path, PurePath
 
 from demo import exports, tables
 from demo.errors import EXIT_DONE, EXIT_SKIPPED, BadInput, TableError, command
+from demo.flags import parse_flags
 from demo.images import SUFFIXES
 from demo.progress import Bar
-from demo.settings import parse_flags
 
 
 @command

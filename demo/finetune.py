@@ -31,13 +31,13 @@ from demo.distributed import Group, joined
 from demo.durable import put
 from demo.errors import EXIT_BAD_INPUT, EXIT_DONE, BadInput, DemoError, Interrupted, TableError, command
 from demo.evaluate import merged, read_rows, score_paths, show
+from demo.flags import parse_flags
 from demo.losses import check_finite, check_logits
 from demo.outcome import Scores, judge, measure
 from demo.plan import Plan, make_plan
 from demo.progress import Progress
 from demo.report import REPORT
 from demo.run_folder import STATE, STATE_WEIGHTS, Stop, prepare
-from demo.settings import parse_flags
 from demo.tagger import Tagger, choose_device
 from demo.training import BackboneTraining, predict, train_head
 

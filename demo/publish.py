@@ -31,8 +31,8 @@ from demo import card, hub
 from demo.checkpoint import Checkpoint, load_checkpoint
 from demo.errors import EXIT_DONE, BadInput, CheckpointError, HubError, Interrupted, command
 from demo.evaluate import show
+from demo.flags import parse_flags
 from demo.layouts import CARD, CONFIG, METRICS, TAGS, WEIGHTS
-from demo.settings import parse_flags
 
 _PUBLISHED_METRICS = (
     *("model", "csv", "split", "images", "known_cells", "trained_images", "threshold", "curve", "verdict", "summary"),

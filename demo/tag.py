@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from demo import durable, images
 from demo.errors import EXIT_DONE, EXIT_SKIPPED, BadInput, DemoError, ImageRejected, Interrupted, command
-from demo.settings import parse_flags
+from demo.flags import parse_flags
 from demo.thresholds import active, mcut, one_of_each, rivals
 
 if TYPE_CHECKING:

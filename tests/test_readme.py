@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from demo.settings import COMMANDS, ROOT
+from demo.flags import COMMANDS
+from demo.settings import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from demo.errors import BadInput
-from demo.settings import COMMANDS, Settings, parse_flags
+from demo.flags import COMMANDS, parse_flags
+from demo.settings import Settings
 
 NEEDED = ["--csv", "c.csv", "--out", "o"]
 CONTRACT = {

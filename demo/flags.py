@@ -1,0 +1,320 @@
+"""The flags of every command, from the command line and the environment.
+
+One table holds them all, so that each flag also comes from the environment as `TAGLOOP_<FLAG>` and a `TAGLOOP_` name
+that no command has is an error and not a silent typo. A flag on the command line wins over the environment, the
+environment over the default. Tokens and the Hub's own variables (`HF_TOKEN`, `HF_ENDPOINT`, …) are not read here:
+huggingface_hub reads them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from demo.errors import BadInput
+
+PREFIX = "TAGLOOP_"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag: its name without dashes, what it is for, and how its text becomes a value."""
+
+    name: str
+    help: str
+    default: object = None
+    convert: Callable[[str], object] = str
+    choices: tuple[str, ...] = ()
+    metavar: str | None = None
+    required: bool = False
+
+    @property
+    def is_switch(self) -> bool:
+        return self.convert is bool
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.name.upper().replace("-", "_")
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError("a whole number from 0 is needed")
+    return number
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError("a whole number from 1 is needed")
+    return number
+
+
+def _seed(text: str) -> int:
+    number = _count(text)
+    if number >= 2**63:
+        raise ValueError("a whole number under 2**63 is needed")
+    return number
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise ValueError("a finite number from 0 is needed")
+    return number
+
+
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise ValueError("a number from 0 to 1 is needed")
+    return number
+
+
+def _threshold(text: str) -> str | float:
+    if text in ("tuned", "mcut"):
+        return text
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise ValueError("a number from 0 to 1, tuned or mcut is needed")
+    return number
+
+
+def _models(text: str) -> tuple[str, ...]:
+    """Owners and repos, separated by commas; none for no model at all."""
+    names = () if text.strip() == "none" else tuple(part.strip() for part in text.split(","))
+    for name in names:
+        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name, re.ASCII):
+            raise ValueError("owners and repos such as timm,owner/name are needed, or none")
+    return names
+
+
+MODEL = Flag(
+    "model", "checkpoint: owner/name, owner/name@revision or a folder (default: assets/checkpoint)", metavar="REF"
+)
+DEVICE = Flag("device", "where the model runs", "auto", choices=("auto", "cpu", "cuda", "mps"))
+BATCH_SIZE = Flag("batch-size", "images a step", 32, _positive, metavar="N")
+CSV = Flag(
+    "csv",
+    "corrections CSV, metadata.csv, fastai CSV, 0/1 columns, PaddleClas list file, JSON export, or a folder of images "
+    "with .txt files",
+    required=True,
+    metavar="FILE",
+)
+
+COMMANDS: dict[str, tuple[Flag, ...]] = {
+    "app": (
+        MODEL,
+        Flag("corrections", "folder of the corrections CSV and its images", "corrections", metavar="DIR"),
+        Flag("images", "folder of images to work through", metavar="DIR"),
+        DEVICE,
+        Flag("host", "address to listen on (default: GRADIO_SERVER_NAME or 127.0.0.1)", metavar="H"),
+        Flag("port", "port to listen on (default: GRADIO_SERVER_PORT or 7860)", None, _count, metavar="P"),
+        Flag("mcp", "also serve the API as MCP tools", False, bool),
+        Flag(
+            "allow-models",
+            "the only owners and repos of the Hub that visitors may load, or none (default: any)",
+            None,
+            _models,
+            metavar="OWNER,OWNER/NAME",
+        ),
+    ),
+    "tag": (
+        MODEL,
+        Flag(
+            "threshold",
+            "0 to 1, tuned (per label) or mcut (default: the checkpoint's own)",
+            None,
+            _threshold,
+            metavar="T",
+        ),
+        Flag("out", "CSV to write", "tags.csv", metavar="FILE"),
+        Flag("scores", "also write every score here, as .npz", metavar="FILE"),
+        BATCH_SIZE,
+        Flag("workers", "threads that decode images", 2, _positive, metavar="N"),
+        DEVICE,
+        Flag("resume", "keep the rows that the CSV already has", False, bool),
+    ),
+    "finetune": (
+        # what goes in and out
+        CSV,
+        Flag("out", "folder for the new checkpoint; empty or new", required=True, metavar="DIR"),
+        MODEL,
+        Flag("labels", "a new vocabulary: JSON {label: [old label, …]}", metavar="MAP.json"),
+        Flag("new-labels", "labels in the CSV that the model lacks", "add", choices=("add", "error", "skip")),
+        # what is learned
+        Flag("unknown", "what an unknown cell teaches", "distill", choices=("distill", "ignore", "negative")),
+        Flag("loss", "the loss on known cells", "bce", choices=("bce", "asl")),
+        Flag("weight", "weight of a label's known cells: a number, or JSON {label: number}", metavar="W"),
+        Flag("pos-weight", "weight of a label's confirmed cells, likewise", metavar="W"),
+        Flag("replay", "folder of images on which the old model's scores are to stay as they are", metavar="DIR"),
+        Flag(
+            "train",
+            "which weights move; auto goes by the number of images",
+            "auto",
+            choices=("auto", "head", "norm", "full"),
+        ),
+        # how long and how fast
+        Flag("epochs", "epochs of the phase that moves the backbone (default: by --train)", None, _count, metavar="N"),
+        Flag("head-epochs", "epochs of the frozen-backbone phase", 30, _count, metavar="N"),
+        BATCH_SIZE,
+        Flag("lr-head", "highest learning rate of the head", 1e-3, _rate, metavar="LR"),
+        Flag(
+            "lr-backbone",
+            "highest learning rate of the backbone; each layer down has 0.75 of it",
+            1e-4,
+            _rate,
+            metavar="LR",
+        ),
+        Flag("image-size", "square input in pixels (default: the checkpoint's)", None, _positive, metavar="PX"),
+        # the recipe
+        Flag(
+            "distill-weight",
+            "weight of unknown cells beside known ones under --unknown distill",
+            0.3,
+            _rate,
+            metavar="W",
+        ),
+        Flag("teacher-share", "share of a known cell's target that is the old model's score", 0.0, _share, metavar="P"),
+        Flag("mosaic", "share of training images that are four photos in a grid", 0.0, _share, metavar="P"),
+        Flag(
+            "balance", "draw photos of labels rarer than this share of the photos more often", 0.0, _share, metavar="P"
+        ),
+        Flag("min-crop", "smallest share of a photo that a random crop keeps", 0.6, _share, metavar="P"),
+        Flag(
+            "blend",
+            "share of the new weights in what is saved; the rest is the start's (default: by the held-out images)",
+            None,
+            _share,
+            metavar="P",
+        ),
+        Flag(
+            "crop-mode",
+            "how a photo becomes square (default: the checkpoint's)",
+            choices=("center", "squash", "border"),
+        ),
+        DEVICE,
+        Flag("workers", "processes that decode and augment images", 2, _count, metavar="N"),
+        # how it is used
+        Flag(
+            "target-precision",
+            "thresholds are the lowest that reach this precision (default: the best F1)",
+            None,
+            _share,
+            metavar="P",
+        ),
+        # the rest
+        Flag("half", "store the weights in fp16", False, bool),
+        Flag("seed", "same seed, same machine: same metrics", 0, _seed, metavar="N"),
+        Flag("resume", "go on from an interrupted run in --out", False, bool),
+        Flag(
+            "check",
+            "train nothing: list every bad row, show one sample's way, draw augmented samples into OUT-check.png",
+            False,
+            bool,
+        ),
+    ),
+    "evaluate": (
+        CSV,
+        MODEL,
+        Flag("split", "rows to score", "valid", choices=("valid", "train", "all")),
+        Flag("json", "write the report here", metavar="FILE"),
+        Flag("predictions", "write scores, targets and file names here, as .npz", metavar="FILE"),
+        BATCH_SIZE,
+        DEVICE,
+    ),
+    "export": (
+        CSV,
+        Flag(
+            "format",
+            "whose format it is written in",
+            choices=("fastai", "imagefolder", "txt", "json"),
+            required=True,
+        ),
+        Flag("out", "file to write; for imagefolder and txt a folder, or a .zip", required=True, metavar="PATH"),
+    ),
+    "publish": (
+        Flag("private", "only you, and whom you let, may read the repo that is made", False, bool),
+        Flag("yes", "publish without asking, unless the verdict is worse", False, bool),
+    ),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that raises our error, with the usage, and never exits on bad input."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise BadInput(f"{self.prog}: {message}.", next_step=f"See {self.prog} --help.")
+
+
+def parse_flags(
+    command: str,
+    arguments: Sequence[str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    *,
+    description: str = "",
+    positionals: Sequence[tuple[str, str]] = (),
+) -> argparse.Namespace:
+    """Read one command's flags from `arguments` (default `sys.argv[1:]`) and `TAGLOOP_` variables.
+
+    positionals: name and help of each argument without dashes; one whose name ends in … takes one or more values.
+    Raises BadInput for an unknown flag or variable and for a value that does not convert.
+    """
+    environment = os.environ if environment is None else environment
+    known = {flag.variable for flags in COMMANDS.values() for flag in flags}
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in known:
+            raise BadInput(
+                f"The environment variable {name} belongs to no flag.",
+                next_step=f"Unset it, or use one of {', '.join(sorted(known))}.",
+            )
+    program = "python app.py" if command == "app" else f"python -m demo.{command}"
+    parser = _Parser(prog=program, description=description, allow_abbrev=False)
+    for name, meaning in positionals:
+        shown = name.rstrip("…")
+        parser.add_argument(shown.lower(), metavar=shown, nargs="+" if name.endswith("…") else None, help=meaning)
+    flags = COMMANDS[command]
+    for flag in flags:
+        text = f"{flag.help} [{flag.variable}]"
+        if flag.is_switch:
+            parser.add_argument(f"--{flag.name}", action=argparse.BooleanOptionalAction, default=None, help=text)
+        else:
+            shown = "" if flag.default is None else f" (default: {flag.default})"
+            metavar = flag.metavar or ("|".join(flag.choices) if flag.choices else None)
+            parser.add_argument(f"--{flag.name}", default=None, metavar=metavar, help=text.replace("%", "%%") + shown)
+    parsed = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
+    for flag in flags:
+        key = flag.name.replace("-", "_")
+        given = getattr(parsed, key)
+        source = f"--{flag.name}"
+        if given is None and environment.get(flag.variable, "") != "":
+            given, source = environment[flag.variable], flag.variable
+        setattr(parsed, key, _value(flag, given, source, parser))
+    return parsed
+
+
+def _value(flag: Flag, given: object, source: str, parser: _Parser) -> object:
+    """The value of one flag from its text, or its default."""
+    if given is None:
+        if flag.required:
+            parser.error(f"--{flag.name} is required")
+        return flag.default
+    if flag.is_switch:
+        if isinstance(given, bool):
+            return given
+        if str(given).lower() in ("1", "true", "yes", "on"):
+            return True
+        if str(given).lower() in ("0", "false", "no", "off"):
+            return False
+        raise BadInput(f"{source} is {given!r}.", "It is a switch.", "Use 1 or 0.")
+    if flag.choices and given not in flag.choices:
+        raise BadInput(f"{source} is {given!r}.", next_step=f"Use one of {', '.join(flag.choices)}.")
+    try:
+        return flag.convert(str(given))
+    except ValueError as error:
+        raise BadInput(f"{source} is {given!r}.", f"{error}.".capitalize(), f"See {parser.prog} --help.") from None
