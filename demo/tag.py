@@ -15,9 +15,7 @@ import os
 import signal
 import sys
 import zipfile
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from demo import durable, images
+from demo.batches import scored
 from demo.errors import EXIT_DONE, EXIT_SKIPPED, BadInput, DemoError, ImageRejected, Interrupted, command
 from demo.flags import parse_flags
 from demo.thresholds import active, mcut, one_of_each, rivals
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
     from demo.checkpoint import Checkpoint
     from demo.labels import LabelSet
-    from demo.tagger import Tagger
 
 COLUMNS = ["file_name", "labels", "scores"]
 _HEADER = ",".join(COLUMNS) + "\n"
@@ -65,9 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     done = output.start(checkpoint.labels)
     todo = [path for name, path in named.items() if name not in done]
     skipped = 0
+
+    def pixels_of(path: Path) -> torch.Tensor:
+        return checkpoint.preprocess(read(path))
+
     try:
         with (
-            closing(scored(tagger, todo, flags.batch_size, flags.workers)) as batches,
+            closing(scored(tagger, todo, pixels_of, flags.batch_size, flags.workers)) as batches,
             tqdm(total=len(named), initial=len(named) - len(todo), unit="image", dynamic_ncols=True) as bar,
         ):
             for files, scores, rejected in batches:
@@ -108,57 +110,12 @@ def chooser(threshold: float | str | None, checkpoint: Checkpoint) -> Callable[[
     return choose
 
 
-def scored(
-    tagger: Tagger, paths: Sequence[Path], batch_size: int, workers: int
-) -> Iterator[tuple[list[Path], np.ndarray, list[tuple[Path, str]]]]:
-    """Batch by batch: files, their scores (B, L), and the files met on the way that were rejected, with the reason.
-
-    Threads decode, resize and normalise up to two batches ahead of the model; tensors wait, not photographs.
-    """
-    import torch
-
-    files, pixels, rejected = [], [], []
-
-    def batch() -> tuple[list[Path], np.ndarray, list[tuple[Path, str]]]:
-        labels = len(tagger.checkpoint.labels)
-        return files, tagger.forward(torch.stack(pixels)) if pixels else np.zeros((0, labels), np.float32), rejected
-
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for path, future in _ahead(pool, lambda path: tagger.checkpoint.preprocess(read(path)), paths, 2 * batch_size):
-            try:
-                pixels.append(future.result())
-                files.append(path)
-            except (ImageRejected, OSError) as error:
-                rejected.append((path, str(error)))
-            if len(files) == batch_size:
-                yield batch()
-                files, pixels, rejected = [], [], []
-        if files or rejected:
-            yield batch()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def read(path: Path) -> Image.Image:
     """One image file decoded. Raises ImageRejected, and OSError where it cannot be read."""
     if not path.is_file():
         raise ImageRejected("It is not a file.")
     with path.open("rb") as file:
         return images.decode(file.read(images.MAX_BYTES + 1))
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, function: Callable[[Path], torch.Tensor], items: Iterable[Path], count: int
-) -> Iterator[tuple[Path, Future[torch.Tensor]]]:
-    """Each item and its future, in order, with `count` more under way."""
-    waiting: deque[tuple[Path, Future[torch.Tensor]]] = deque()
-    for item in items:
-        waiting.append((item, pool.submit(function, item)))
-        if len(waiting) > count:
-            yield waiting.popleft()
-    while waiting:
-        yield waiting.popleft()
 
 
 class Output:

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from demo import tag
+from demo import batches, tag
 from demo.checkpoint import load_checkpoint
 from demo.tagger import Tagger
 from demo.thresholds import mcut
@@ -314,7 +314,7 @@ def test_a_stopped_process_ends_with_130_and_whole_rows(photos: Path, checkpoint
 def test_work_runs_ahead_of_the_model_but_only_so_far() -> None:
     begun: list[int] = []
     with ThreadPoolExecutor(2) as pool:
-        ahead = tag._ahead(pool, begun.append, range(20), 4)
+        ahead = batches._ahead(pool, begun.append, range(20), 4)
         first = [next(ahead)[0] for _ in range(3)]
         time.sleep(0.1)
         assert first == [0, 1, 2]
