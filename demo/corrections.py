@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from filelock import FileLock
 
-from demo.durable import append, cut, make_folder, put, torn_tail
+from demo.durable import append, cut, make_folder, put, sweep, torn_tail
 from demo.errors import BadInput, CorrectionsError
 from demo.rows import HEADER, OWN_IMAGE, Correction, checked_line, checked_names, from_line, identity, shortened
 from demo.vocabularies import keep_vocabulary, read_vocabulary
@@ -47,6 +47,8 @@ class Corrections:
         self._keys: set[tuple[str, str]] = set()
         self._kept: dict[str, tuple[str, ...]] = {}  # vocabularies on the disk already
         with self._locked("opened"):
+            for folder in (self.folder, self.folder / "images", self.folder / "vocabularies"):
+                sweep(folder)
             self._refresh()
 
     def __del__(self) -> None:

@@ -1,15 +1,19 @@
 """Writes that are on the disk when they return: an append that is rolled back when it fails, whole files, folders.
 
 Covers power loss on POSIX file systems: file contents are synced, and so is the folder in which a name is new.
-Does not lock: two writers of one folder must take turns.
+Does not lock: two that append to one file must take turns. Whole files may be put by many at once; the last one stays.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import secrets
 from contextlib import suppress
 from pathlib import Path
+
+WRITING = ".writing-"
+"""How the name of a file begins that `put` is writing, and that a killed writer leaves."""
 
 
 def append(fd: int, line: bytes) -> None:
@@ -44,20 +48,27 @@ def cut(fd: int, tail: bytes) -> None:
 
 def put(path: Path, content: bytes) -> None:
     """Write a whole file: whatever happens, `path` holds what it held or all of `content`. Raises OSError."""
-    temporary = path.with_name(".writing")  # one name is enough for writers that take turns; a crash leaves one
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    temporary = path.with_name(f"{WRITING}{secrets.token_hex(8)}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(fd, rest) :]
-        os.fsync(fd)
-    except OSError:
-        temporary.unlink()
+        try:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
         raise
-    finally:
-        os.close(fd)
-    temporary.replace(path)
     sync_folder(path.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left in `folder`; for who knows that nobody writes there now."""
+    for path in folder.glob(f"{WRITING}*"):
+        path.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:

@@ -12,7 +12,7 @@ import json
 import signal
 from pathlib import Path
 
-from demo.durable import make_folder
+from demo.durable import WRITING, make_folder, sweep
 from demo.errors import BadInput, Interrupted
 from demo.layouts import CARD, CONFIG, METRICS, TAGS, WEIGHTS
 from demo.plan import Plan
@@ -20,7 +20,7 @@ from demo.progress import LOG, PROGRESS
 from demo.report import REPORT
 
 STATE, STATE_WEIGHTS = "state.json", "state.safetensors"
-_BEGUN = {LOG, STATE, STATE_WEIGHTS, PROGRESS, ".writing"}
+_BEGUN = {LOG, STATE, STATE_WEIGHTS, PROGRESS}
 _UNFINISHED = {WEIGHTS, TAGS, METRICS, CARD, REPORT}
 _BY_CONTENT = (
     *("resume", "check", "out", "device", "workers", "csv", "model", "labels"),
@@ -69,8 +69,8 @@ def prepare(folder: Path, flags: argparse.Namespace, plan: Plan) -> str:
     )
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
     try:
-        held = {path.name for path in folder.iterdir()} if folder.exists() else set()
         make_folder(folder.resolve())
+        held = {path.name for path in folder.iterdir() if not path.name.startswith(WRITING)}
     except OSError as error:
         raise BadInput(f"--out {folder} cannot be made.", f"{error.strerror}.", "Name a new folder.") from error
     if CONFIG in held:
@@ -84,4 +84,5 @@ def prepare(folder: Path, flags: argparse.Namespace, plan: Plan) -> str:
             f"{folder} was begun with other flags, another model or other corrections.",
             next_step="Use those, or a new folder.",
         )
+    sweep(folder)
     return fingerprint
