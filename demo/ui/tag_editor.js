@@ -59,7 +59,7 @@ function drawNumbers() {
     const shownAs = (number) => (number === null ? "–" : number.toFixed(2));
     curve.textContent = `precision ${shownAs(precision)} · recall ${shownAs(recall)} on the checkpoint’s validation photos`;
   }
-  const [shift, own] = [threshold - recommended, value.own === 1 ? "1 label" : `${value.own.toLocaleString("en")} labels`];
+  const [shift, own] = [threshold - recommended, value.tuned_labels === 1 ? "1 label" : `${value.tuned_labels.toLocaleString("en")} labels`];
   const by = tags.tuned && shift ? `, ${shift > 0 ? "+" : "−"}${text(Math.abs(shift))}` : "";
   find(".tuned span").textContent = tags.tuned ? `Tuned thresholds in use for ${own}${by}` : `Tuned for ${own}`;
   clearTimeout(announcement);

@@ -17,12 +17,15 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import gradio as gr
 import numpy as np
 
 from demo.thresholds import active, one_of_each
+
+if TYPE_CHECKING:
+    from demo.own_curve import OwnCurve
 
 _TYPED = re.compile(r"(?!\s)[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,200}(?<!\s)")  # a new label
 SCRIPTS = ("tag_editor_model.js", "tag_editor_add.js", "tag_editor_groups.js", "tag_editor.js")
@@ -37,7 +40,9 @@ class EditorState:
     names: L distinct strings without line breaks, in logit order.
     scores: (L,) float32 in [0, 1].
     threshold: the recommended one, rounded to the slider's 0.001.
-    curve: equally long lists `threshold` (rising), `precision` and `recall`; None entries are undefined.
+    curve: equally long lists `threshold` (rising), `precision`, `recall` and `f1` on the checkpoint's validation
+        photos; None entries are undefined.
+    own_curve: the same on what was corrected here; shows a switch between the two.
     thresholds: L tuned thresholds, None for a label without one; shows the *tuned* switch.
     categories: one per label, empty for a label without one, or none at all. Two or more make groups, each with a
         slider that moves it alone; the main slider moves all of them.
@@ -53,6 +58,7 @@ class EditorState:
     scores: np.ndarray
     threshold: float
     curve: Mapping[str, Sequence[float | None]] | None = None
+    own_curve: OwnCurve | None = None
     thresholds: Sequence[float | None] | None = None
     categories: Sequence[str] = ()
     exclusive: Collection[str] = ()
@@ -134,8 +140,10 @@ class TagEditor(gr.HTML):
             "scores": _encode(scores),
             "threshold": recommended,
             "curve": value.curve and dict(value.curve),
+            "own_curve": value.own_curve and value.own_curve.curve.to_dict(),
+            "own_images": value.own_curve.images if value.own_curve else 0,
             "thresholds": _encode(np.asarray(tuned)) if tuned else None,
-            "own": sum(threshold is not None for threshold in value.thresholds or ()),
+            "tuned_labels": sum(threshold is not None for threshold in value.thresholds or ()),
             "categories": groups,
             "membership": _encode(np.array([places[category] for category in value.categories])) if groups else None,
             "exclusive": [category in value.exclusive for category in groups],

@@ -16,6 +16,7 @@ from demo.corrections import Corrections
 from demo.errors import DemoError, ImageRejected
 from demo.images import decode, extension, find_images, thumbnail
 from demo.models import Models
+from demo.own_curve import OwnCurve, OwnCurves
 from demo.rows import Correction, from_line
 from demo.settings import EXAMPLES, Settings
 from demo.tagger import Tagged, Tagger
@@ -41,7 +42,7 @@ class Tagging:
 
     def __init__(self, settings: Settings, models: Models, corrections: Corrections, examples: Path = EXAMPLES) -> None:
         self.settings, self.models, self.corrections = settings, models, corrections
-        self.open_images = OpenImages()
+        self.open_images, self.own_curves = OpenImages(), OwnCurves(corrections)
         has_examples = settings.images is None and examples.is_dir()
         self.walk = find_images([settings.images or examples]) if settings.images or has_examples else []
 
@@ -69,7 +70,7 @@ class Tagging:
         desk.settled = Draft() if digest in desk.drafts else draft
         return View(
             _shown(opened),
-            _state(tagger, digest, tagged.scores, draft, note),
+            _state(tagger, digest, tagged.scores, draft, note, self.own_curves.look(tagger, digest, tagged.scores)),
             self._facts(opened, tagger, tagged.milliseconds, desk),
         )
 
@@ -137,6 +138,7 @@ class Tagging:
         except DemoError as error:
             return Status("error", f"Not saved. {error}")
         desk.settle(digest, Draft(decisions.confirmed, decisions.rejected, decisions.threshold))
+        self.own_curves.corrected(identity)
         rejected = f", {len(row.rejected)} rejected" if row.rejected else ""
         return Status("saved", f"Saved with {_count(len(row.labels), 'label')}{rejected}.")
 
@@ -163,7 +165,7 @@ class Tagging:
         note = "Tagged again, by the model that is in use now."
         return View(
             _shown(opened),
-            _state(tagger, digest, tagged.scores, draft, note),
+            _state(tagger, digest, tagged.scores, draft, note, self.own_curves.look(tagger, digest, tagged.scores)),
             self._facts(opened, tagger, tagged.milliseconds, desk),
         )
 
@@ -229,7 +231,9 @@ def find_row(corrections: Corrections, digest: str, annotator: str = "") -> Corr
     return None
 
 
-def _state(tagger: Tagger, digest: str, scores: Any, draft: Draft, note: str) -> EditorState:
+def _state(
+    tagger: Tagger, digest: str, scores: Any, draft: Draft, note: str, own_curve: OwnCurve | None
+) -> EditorState:
     checkpoint = tagger.checkpoint
     return EditorState(
         key=f"{digest}:{checkpoint.identity}",
@@ -237,6 +241,7 @@ def _state(tagger: Tagger, digest: str, scores: Any, draft: Draft, note: str) ->
         scores=scores,
         threshold=checkpoint.threshold,
         curve=checkpoint.curve,
+        own_curve=own_curve,
         thresholds=checkpoint.labels.thresholds or None,
         categories=checkpoint.labels.categories,
         exclusive=checkpoint.labels.exclusive,
