@@ -1,0 +1,69 @@
+"""One person's way through an album: the order, the open photo, and which photos they passed by.
+
+Places count the album's photos as they were given, from 0. What is saved and what is only decided is told from outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from demo.album import Album
+
+UNTOUCHED, DONE, SKIPPED, EDITED, FAILED = "tdsef"
+
+
+@dataclass
+class Walk:
+    """by: the name of the order. place: of the open photo, None for an image from elsewhere. skipped: gone on from."""
+
+    album: Album
+    by: str = "given"
+    place: int | None = None
+    skipped: set[int] = field(default_factory=set)
+    _order: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def order(self) -> np.ndarray:
+        """All places (N,), int64; photos that came after the last sort stand at the end."""
+        known, photos = len(self._order), len(self.album)
+        if known < photos:
+            self._order = np.concatenate([self._order, np.arange(known, photos)])
+        return self._order
+
+    def sort(self, by: str, order: np.ndarray) -> None:
+        """Go by another order: places (N,)."""
+        self.by, self._order = by, np.asarray(order, np.int64)
+
+    @property
+    def number(self) -> int | None:
+        """Of the open photo in the order, from 1."""
+        return None if self.place is None else int(np.flatnonzero(self.order == self.place)[0]) + 1
+
+    def following(self, done: Collection[int]) -> int | None:
+        """The next place that is not done, then those passed by before; None when all others are done."""
+        start = self.number or 0
+        ahead = [int(place) for place in (*self.order[start:], *self.order[:start])]
+        open_places = [place for place in ahead if place not in done and place != self.place]
+        return next((place for place in open_places if place not in self.skipped), next(iter(open_places), None))
+
+    def preceding(self) -> int | None:
+        """The place before the open one, whatever was done there."""
+        number = len(self.order) + 1 if self.number is None else self.number
+        return int(self.order[number - 2]) if number > 1 else None
+
+    def states(self, saved: Collection[str], edited: Collection[str]) -> str:
+        """One letter a photo, by place. saved, edited: sha256 of what is saved, and of what has unsaved decisions."""
+        letters = []
+        for place, look in enumerate(self.album.looks):
+            if place in self.album.problems:
+                letters.append(FAILED)
+            elif look is not None and look.digest in edited:
+                letters.append(EDITED)
+            elif look is not None and look.digest in saved:
+                letters.append(DONE)
+            else:
+                letters.append(SKIPPED if place in self.skipped else UNTOUCHED)
+        return "".join(letters)
