@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -119,6 +119,12 @@ class Corrections:
         with self._locked("read"):
             self._refresh()
             return [] if self._fd is None else self._read_lines()
+
+    def saved_of(self, digests: Iterable[str], annotator: str = "") -> set[str]:
+        """Those of the images, by sha256, that an annotator has a row of; without reading the file again."""
+        with self._locked("read"):
+            self._refresh()
+            return {digest for digest in digests if (digest, annotator) in self._keys}
 
     def totals(self) -> dict[str, int]:
         """`{"rows": …, "images": …}`, without reading the file again."""

@@ -22,7 +22,8 @@ class Settings:
 
     allow_models: the owners and repos that visitors may load from the Hub; None for any. max_models: how many
     models are in memory, the server's own among them. on_space: it runs as a Hugging Face Space. retraining: whether
-    the page offers fine-tuning; `from_flags` has it off on a public host.
+    the page offers fine-tuning; `from_flags` has it off on a public host. max_album_photos, max_album_bytes: of what
+    one visitor uploads to work through; max_albums: visitors' uploads that are kept.
     """
 
     model: str | None = None
@@ -39,6 +40,9 @@ class Settings:
     max_models: int = 3
     max_upload_bytes: int = 32 * 1024 * 1024
     max_queue_length: int = 64
+    max_albums: int = 8
+    max_album_photos: int = 20_000
+    max_album_bytes: int = 32 * 1024**3
 
     @property
     def is_public(self) -> bool:
@@ -83,4 +87,6 @@ class Settings:
             allow_models=flags.allow_models,
             on_space=bool(environment.get("SPACE_ID")),
         )
-        return replace(settings, retraining=not settings.is_public)
+        if not settings.is_public:
+            return settings
+        return replace(settings, retraining=False, max_albums=32, max_album_photos=500, max_album_bytes=1024**3)

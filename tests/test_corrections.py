@@ -310,3 +310,12 @@ def test_importing_it_loads_neither_torch_nor_gradio():
     root = Path(__file__).resolve().parent.parent
     shown = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert shown.stdout == "set()\n"
+
+
+def test_it_is_known_which_images_a_person_has_saved(corrections: Corrections) -> None:
+    mine, theirs = give(corrections, b"1"), give(corrections, b"2", annotator="ada")
+    digests = [Path(row.file_name).stem for row in (mine, theirs)]
+    assert corrections.saved_of([*digests, "0" * 64]) == {digests[0]}
+    assert Corrections(corrections.folder).saved_of(digests, "ada") == {digests[1]}
+    corrections.delete(mine.file_name)
+    assert corrections.saved_of(digests) == set()
