@@ -1,9 +1,9 @@
 """The only writer of the corrections CSV: one row per image and annotator, and no saved row is ever lost.
 
-Promises: `save` returns once the image, the row and their folders are on the disk; a first save costs the same
-at any file size; several processes may write at once; a tail torn by a crash is healed and reported. Promises
-none of it on network file systems whose locks do not work, nor when the CSV is changed by hand while a writer
-runs. Reading the tables that users bring is `demo.tables`.
+Promises: `save` and `save_many` return once images, rows and their folders are on the disk; a first save costs the
+same at any file size, and many rows cost one write of the CSV; several processes may write at once; a tail torn by a
+crash is healed and reported. Promises none of it on network file systems whose locks do not work, nor when the CSV is
+changed by hand while a writer runs. Reading the tables that users bring is `demo.tables`.
 """
 
 from __future__ import annotations
@@ -11,20 +11,19 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 from filelock import FileLock
 
-from demo.durable import append, cut, make_folder, put, sweep, torn_tail
+from demo.durable import append, cut, make_folder, put, sweep, sync_folder, torn_tail
 from demo.errors import BadInput, CorrectionsError
-from demo.rows import HEADER, OWN_IMAGE, Correction, checked_line, checked_names, from_line, identity, shortened
+from demo.rows import HEADER, OWN_IMAGE, Correction, View, checked_line, checked_names, from_line, identity, shortened
 from demo.vocabularies import keep_vocabulary, read_vocabulary
 
-__all__ = ["Correction", "Corrections", "read_vocabulary"]
+__all__ = ["Correction", "Corrections", "View", "read_vocabulary"]
 
 
 class Corrections:
@@ -70,41 +69,63 @@ class Corrections:
     ) -> Correction:
         """Save one person's view of one image; a second save by the same annotator replaces the first.
 
-        image, extension: the uploaded bytes and their kind (`png`). vocabulary: all label names of `model`, which
-        are kept once per model because `reviewed` = `all` speaks of every one of them.
+        image, extension: the uploaded bytes and their kind (`png`). The others are those of `View`.
         Raises BadInput for what cannot be saved, CorrectionsError when the disk does not take it.
         """
-        if not image:
-            raise BadInput("There are no image bytes to save.")
-        digest = hashlib.sha256(image).hexdigest()
-        row = Correction(
-            file_name=f"images/{digest}.{extension.lower().lstrip('.')}",
-            labels=checked_names("labels", labels),
-            rejected=checked_names("rejected", rejected),
-            reviewed=reviewed,
-            is_valid=int(digest[:8], 16) % 5 == 0,
-            model_labels=checked_names("model_labels", model_labels),
-            threshold=float(threshold),
-            model=model,
-            annotator=annotator,
-            saved_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        )
-        line, key = checked_line(row), _key(row.file_name, annotator)
-        names = None if vocabulary is None else checked_names("vocabulary", vocabulary)
+        view = View(labels, rejected, reviewed, model_labels, threshold, model, vocabulary)
+        return self.save_many([(image, extension)], view, annotator)[0]
+
+    def save_many(
+        self,
+        images: Iterable[tuple[bytes, str]],
+        view: View | Callable[[str, Correction | None], View],
+        annotator: str = "",
+    ) -> list[Correction]:
+        """Save one person's view of many images, each once: one write of the CSV, however many there are.
+
+        images: bytes and kind of each, taken one at a time. view: what to save, or what gives it from an image's sha256
+        and the person's row of it, None where there is none; nobody else writes between that row and the new one.
+        Raises as `save`, and whatever `images` and `view` raise; nothing is saved then, of the whole batch.
+        """
+        rows: dict[tuple[str, str], Correction] = {}
+        lines: dict[tuple[str, str], bytes] = {}
         with self._locked("saved"):
             self._refresh()
-            if names is not None and self._kept.get(model) != names:
-                keep_vocabulary(self.folder, model, names)
-                self._kept[model] = names
-            self._keep_image(image, self.image_path(row))
-            if key in self._keys:
-                self._rewrite(key, line)
-            else:
+            before: dict[bytes, list[bytes]] | None = None
+            for image, extension in images:
+                if not image:
+                    raise BadInput("There are no image bytes to save.")
+                digest = hashlib.sha256(image).hexdigest()
+                key = digest, annotator
+                own = view
+                if not isinstance(own, View):
+                    if before is None:
+                        before = _by_digest(self._read_lines()) if self._keys else {}
+                    own = own(digest, rows.get(key) or self._row_of(key, before))
+                rows[key] = row = own.row(digest, extension, annotator)
+                lines[key] = checked_line(row)
+                self._keep_vocabulary(row.model, own.vocabulary)
+                self._keep_image(image, self.image_path(row))
+            if lines:
+                sync_folder(self.folder / "images")
+            if not self._keys.isdisjoint(lines):
+                self._rewrite(lines)
+            elif lines:
                 if self._fd is None:
                     put(self.csv_path, HEADER)
                     self._refresh()
-                append(self._fd, line)  # the next refresh finds this row as it finds those of other processes
-        return row
+                # the next refresh finds these rows as it finds those of other processes
+                append(self._fd, b"".join(lines.values()))
+        return list(rows.values())
+
+    def rows_of(self, digests: Collection[str], annotator: str = "") -> dict[str, Correction]:
+        """An annotator's rows of those of the images, by sha256, that have one; the others are not parsed.
+
+        Raises CorrectionsError for a damaged one.
+        """
+        lines = _by_digest(self.lines())
+        rows = {digest: self._row_of((digest, annotator), lines) for digest in digests}
+        return {digest: row for digest, row in rows.items() if row is not None}
 
     def rows(self) -> list[Correction]:
         """Every row, in the order of first saves. Raises CorrectionsError naming the line of a damaged one."""
@@ -143,7 +164,7 @@ class Corrections:
             if key not in self._keys:
                 whose = f"by {annotator}" if annotator else "without an annotator"
                 raise BadInput(f"There is no correction of {file_name} {whose}.", next_step="Look at the table again.")
-            return _parsed(self._rewrite(key, b""), f"the deleted one, now in {self.history_path}")
+            return _parsed(self._rewrite({key: b""})[key], f"the deleted one, now in {self.history_path}")
 
     def image_path(self, correction: Correction) -> Path:
         """Where the uploaded bytes are."""
@@ -232,28 +253,41 @@ class Corrections:
     def _read_lines(self) -> list[bytes]:
         return _lines(os.pread(self._fd, self._size - len(HEADER), len(HEADER)))
 
-    def _rewrite(self, key: tuple[str, str], line: bytes) -> bytes:
-        """Put `line` (b"" to delete) where the row of `key` stands, once that is in the history; returns it."""
+    def _row_of(self, key: tuple[str, str], lines: Mapping[bytes, Sequence[bytes]]) -> Correction | None:
+        for line in reversed(lines.get(key[0].encode(), ())):
+            who = identity(line)
+            if who and _key(*who) == key:
+                return _parsed(line, f"{who[0]} in {self.csv_path}")
+        return None
+
+    def _rewrite(self, new: Mapping[tuple[str, str], bytes]) -> dict[tuple[str, str], bytes]:
+        """Put each line (b"" to delete) where the row of its key stands, once that is in the history, or at the end.
+
+        Returns the lines that stood there.
+        """
         lines = self._read_lines()
-        found = [identity(old) for old in lines]
-        mine = [at for at, who in enumerate(found) if who and _key(*who) == key]
-        if not mine:
+        found = [identity(line) for line in lines]
+        keys = [who and _key(*who) for who in found]
+        replaced = {key: at for at, key in enumerate(keys) if key in new}
+        if replaced.keys() != self._keys & new.keys():
             self._close()  # the index is of no use any more; the next call makes a new one
             raise CorrectionsError(f"{self.csv_path} was changed by hand meanwhile.", next_step="Try again.")
-        self._remember(b"".join(lines[at] for at in mine))
-        content = HEADER + b"".join(
-            line if at == mine[0] else old for at, old in enumerate(lines) if at not in mine[1:]
-        )
+        self._remember(b"".join(line for line, key in zip(lines, keys, strict=True) if key in new))
+        rest = dict(new)
+        kept = [rest.pop(key, b"") if key in new else line for line, key in zip(lines, keys, strict=True)]
+        content = HEADER + b"".join([*kept, *rest.values()])
         put(self.csv_path, content)
-        keys = self._keys if line else self._keys - {key}
+        index = (self._keys | new.keys()) - {key for key, line in new.items() if not line}
         self._close()
         self._fd = os.open(self.csv_path, os.O_RDWR | os.O_APPEND)
-        self._size, self._keys = len(content), keys  # known already: no need to read it all again
-        used = {who[0] for at, who in enumerate([*found, identity(line)]) if who and at not in mine}
-        for name in {found[at][0] for at in mine} - used:
+        self._size, self._keys = len(content), index  # known already: no need to read it all again
+        written = [who for who, key in zip(found, keys, strict=True) if key not in new]
+        written += [identity(line) for line in new.values()]
+        used = {who[0] for who in written if who}
+        for name in {who[0] for who, key in zip(found, keys, strict=True) if key in new} - used:
             if OWN_IMAGE.fullmatch(name):
                 (self.folder / name).unlink(missing_ok=True)
-        return lines[mine[-1]]
+        return {key: lines[at] for key, at in replaced.items()}
 
     def _remember(self, lines: bytes) -> None:
         """Append replaced rows to the history, which heals as the CSV does."""
@@ -267,10 +301,16 @@ class Corrections:
         finally:
             os.close(history)
 
+    def _keep_vocabulary(self, model: str, names: Sequence[str] | None) -> None:
+        if names is not None and self._kept.get(model) != tuple(names):
+            names = checked_names("vocabulary", names)
+            keep_vocabulary(self.folder, model, names)
+            self._kept[model] = names
+
     def _keep_image(self, image: bytes, path: Path) -> None:
         make_folder(path.parent)
         if not path.exists():
-            put(path, image)
+            put(path, image, sync=False)
         elif path.read_bytes() != image:
             raise CorrectionsError(
                 f"{path} holds other bytes than its name says.",
@@ -279,9 +319,18 @@ class Corrections:
             )
 
 
+def _by_digest(lines: Iterable[bytes]) -> dict[bytes, list[bytes]]:
+    """Lines by the sha256 of their image, found by where it stands: to parse 100,000 of them takes a second."""
+    found: dict[bytes, list[bytes]] = {}
+    for line in lines:
+        found.setdefault(line[len("images/") : len("images/") + 64], []).append(line)
+    return found
+
+
 def _key(file_name: str, annotator: str) -> tuple[str, str]:
     """What there is one row of: an image, by its hash and whatever its extension, and an annotator."""
-    return PurePosixPath(file_name).stem, annotator
+    name = file_name.rpartition("/")[2]
+    return name.rpartition(".")[0] or name, annotator
 
 
 def _lines(data: bytes) -> list[bytes]:

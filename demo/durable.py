@@ -46,8 +46,11 @@ def cut(fd: int, tail: bytes) -> None:
     os.fsync(fd)
 
 
-def put(path: Path, content: bytes) -> None:
-    """Write a whole file: whatever happens, `path` holds what it held or all of `content`. Raises OSError."""
+def put(path: Path, content: bytes, *, sync: bool = True) -> None:
+    """Write a whole file: whatever happens, `path` holds what it held or all of `content`. Raises OSError.
+
+    Without `sync` a new name is not surely on the disk until `sync_folder`: one call for many files.
+    """
     temporary = path.with_name(f"{WRITING}{secrets.token_hex(8)}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
@@ -62,7 +65,8 @@ def put(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
 
 
 def sweep(folder: Path) -> None:

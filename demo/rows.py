@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 
 from demo.errors import BadInput
 
@@ -42,6 +43,38 @@ class Correction:
 
 COLUMNS = tuple(field.name for field in fields(Correction))
 HEADER = (",".join(COLUMNS) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class View:
+    """What a person says of an image and what the model had said: the columns that a save decides on.
+
+    vocabulary: all label names of `model`, which are kept once per model because `reviewed` = `all` speaks of every
+    one of them; None where they are not known.
+    """
+
+    labels: Sequence[str]
+    rejected: Sequence[str]
+    reviewed: str
+    model_labels: Sequence[str]
+    threshold: float
+    model: str
+    vocabulary: Sequence[str] | None = None
+
+    def row(self, digest: str, extension: str, annotator: str) -> Correction:
+        """The row of an image, by sha256 and kind (`png`), saved now. Raises BadInput for what is no list of labels."""
+        return Correction(
+            file_name=f"images/{digest}.{extension.lower().lstrip('.')}",
+            labels=checked_names("labels", self.labels),
+            rejected=checked_names("rejected", self.rejected),
+            reviewed=self.reviewed,
+            is_valid=int(digest[:8], 16) % 5 == 0,
+            model_labels=checked_names("model_labels", self.model_labels),
+            threshold=float(self.threshold),
+            model=self.model,
+            annotator=annotator,
+            saved_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        )
 
 
 def to_list_cell(names: Sequence[str]) -> str:

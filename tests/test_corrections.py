@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from demo.corrections import Corrections, read_vocabulary
+from demo import corrections as module
+from demo.corrections import Corrections, View, read_vocabulary
 from demo.errors import BadInput, CorrectionsError
 from demo.rows import COLUMNS
 
@@ -319,3 +320,85 @@ def test_it_is_known_which_images_a_person_has_saved(corrections: Corrections) -
     assert Corrections(corrections.folder).saved_of(digests, "ada") == {digests[1]}
     corrections.delete(mine.file_name)
     assert corrections.saved_of(digests) == set()
+
+
+def adding(label):
+    """A view that adds a label to what a person had said, or says it alone."""
+
+    def view(digest, saved):
+        labels = (*saved.labels, label) if saved else (label,)
+        rejected = saved.rejected if saved else ()
+        return View(labels, rejected, saved.reviewed if saved else "listed", (), 0.5, "owner/name@abc", ("cat", "sea", "sky"))
+
+    return view
+
+
+def test_many_rows_are_saved_at_once_each_from_the_row_that_was_there(corrections: Corrections) -> None:
+    mine, hers = give(corrections, b"1", reviewed="all"), give(corrections, b"2", annotator="ada")
+    rows = corrections.save_many([(b"2", "png"), (b"1", "png"), (b"3", "jpg")], adding("sea"))
+    assert [(row.labels, row.rejected, row.reviewed) for row in rows] == [
+        (("sea",), (), "listed"),
+        (("cat", "sea"), ("dog",), "all"),
+        (("sea",), (), "listed"),
+    ]
+    assert corrections.rows() == Corrections(corrections.folder).rows() == [rows[1], hers, rows[0], rows[2]]
+    assert [corrections.image_path(row).read_bytes() for row in corrections.rows()] == [b"1", b"2", b"2", b"3"]
+    assert corrections.history_path.read_bytes().count(b"\n") == 2
+    assert mine.saved_at.encode() in corrections.history_path.read_bytes()
+    assert read_vocabulary(corrections.folder, "owner/name@abc") == ("cat", "sea", "sky")
+    assert corrections.totals() == {"rows": 4, "images": 3}
+
+
+def test_an_image_that_comes_twice_has_one_row_with_both_changes(corrections: Corrections) -> None:
+    names = iter(("sea", "sky"))
+    (row,) = corrections.save_many([(b"1", "png")] * 2, lambda digest, saved: adding(next(names))(digest, saved))
+    assert corrections.rows() == [row]
+    assert row.labels == ("sea", "sky")
+
+
+@pytest.mark.parametrize("is_saved", [False, True])
+def test_a_batch_with_something_that_cannot_be_saved_leaves_every_row_as_it_was(
+    corrections: Corrections, is_saved: bool
+) -> None:
+    if is_saved:
+        give(corrections, b"1")
+    before = corrections.rows()
+    with pytest.raises(BadInput, match="no image bytes"):
+        corrections.save_many([(b"1", "png"), (b"", "png")], adding("sea"))
+    with pytest.raises(BadInput, match="twice"):
+        corrections.save_many([(b"1", "png"), (b"2", "png")], adding("cat" if is_saved else ""))
+    assert corrections.rows() == before
+    assert corrections.save_many([], adding("sea")) == []
+
+
+def test_the_file_is_written_once_for_any_number_of_rows(
+    corrections: Corrections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(corrections, b"0")
+    written = []
+    for name in ("put", "append"):
+        real = getattr(module, name)
+
+        def counting(where, *rest, name=name, real=real, **options):
+            path = where if name == "put" else Path(f"/proc/self/fd/{where}").readlink()
+            written.append((name, path.name))
+            return real(where, *rest, **options)
+
+        monkeypatch.setattr(module, name, counting)
+    images = [(b"%d" % number, "png") for number in range(1, 30)]
+    corrections.save_many(images, adding("sea"))
+    assert [call for call in written if call[1].endswith("csv")] == [("append", "corrections.csv")]
+    written.clear()
+    corrections.save_many([(b"0", "png"), *images, (b"new", "png")], adding("sky"))
+    changed = [call for call in written if call[1].endswith("csv")]
+    assert changed == [("put", "history.csv"), ("append", "history.csv"), ("put", "corrections.csv")]
+
+
+def test_rows_of_some_images_are_read_without_the_others(corrections: Corrections) -> None:
+    rows = [give(corrections, b"%d" % number) for number in range(3)]
+    hers = give(corrections, b"0", annotator="ada")
+    digests = [Path(row.file_name).stem for row in rows]
+    with corrections.csv_path.open("a", encoding="utf-8") as file:
+        file.write(f'images/{"1" * 64}.png,"[""cat"\n')
+    assert corrections.rows_of([digests[0], digests[2], "0" * 64]) == {digests[0]: rows[0], digests[2]: rows[2]}
+    assert corrections.rows_of(digests, "ada") == {digests[0]: hers}

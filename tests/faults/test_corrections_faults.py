@@ -4,6 +4,7 @@ The defaults take under a minute; FAULTS=full runs what the project demands of a
 """
 
 import csv
+import hashlib
 import io
 import json
 import multiprocessing
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.save_cost import filled, milliseconds, percentile, save_one
-from demo.corrections import Corrections
+from demo.corrections import Corrections, View
 from demo.errors import CorrectionsError
 from demo.rows import HEADER, Correction, from_line, to_line
 
@@ -31,6 +32,16 @@ def give(store, image, threshold=0.5):
     """Save a row that carries its image's name as label."""
     lists = {"labels": [image], "rejected": [], "model_labels": []}
     return store.save(image.encode(), "png", reviewed="listed", threshold=threshold, model="m@1", **lists)
+
+
+def give_many(store, images, threshold=0.5):
+    """Save a row for each image in one go."""
+
+    def view(digest, saved):
+        (name,) = (image for image in images if hashlib.sha256(image.encode()).hexdigest() == digest)
+        return View((name,), (), "listed", (), threshold, "m@1")
+
+    return store.save_many([(image.encode(), "png") for image in images], view)
 
 
 class BadWriter:
@@ -89,9 +100,15 @@ def work(store_class, folder, log_path, name, saves, rewrites):
                 store.delete(mine.pop(image))
                 logged("done", image, None)
                 continue
-        logged("try", image, threshold)
-        mine[image] = give(store, image, threshold).file_name
-        logged("done", image, threshold)
+        images = [image, *(f"{image} and {more}" for more in range(3 * (rewrites and number % 4 == 0)))]
+        for one in images:
+            logged("try", one, threshold)
+        if len(images) == 1:
+            mine[image] = give(store, image, threshold).file_name
+        else:
+            mine.update((row.labels[0], row.file_name) for row in give_many(store, images, threshold))
+        for one in images:
+            logged("done", one, threshold)
 
 
 def run_writers(store_class, folder, *, saves, kills, seed, rewrites=False):
@@ -230,6 +247,21 @@ def test_a_disk_that_is_full_while_a_row_is_replaced_loses_nothing(tmp_path):
     assert len(store.rows()) == 1
 
 
+@pytest.mark.parametrize("is_saved", [False, True])
+def test_a_disk_that_is_full_while_many_rows_are_saved_loses_nothing(tmp_path, is_saved):
+    store = Corrections(tmp_path)
+    give_many(store, ["old 1", "old 2"])
+    images = ["new 1", "old 2" if is_saved else "new 2", "new 3"]
+    length = len(to_line(store.rows()[0]))
+    for room in range(0, (2 if is_saved else 3) * length, 7):
+        action = lambda: give_many(store, images)[0]  # noqa: E731
+        assert survives_full_disk(store, action, room)
+        for row in store.rows():
+            if row.labels[0].startswith("new"):
+                store.delete(row.file_name)
+    assert len(store.rows()) == 2
+
+
 def test_the_check_of_full_disks_catches_an_unchecked_write(tmp_path):
     store = FlushOnly(tmp_path)
     assert not survives_full_disk(store, lambda: give(store, "first"), 20)
@@ -289,6 +321,8 @@ def test_everything_is_on_the_disk_before_a_save_is_acknowledged(tmp_path, monke
     assert store.healed
     row = store.rows()[0]
     assert not_synced(monkeypatch, lambda: store.delete(row.file_name)) == []
+    assert not_synced(monkeypatch, lambda: give_many(store, ["many", "new"])) == []
+    assert not_synced(monkeypatch, lambda: give_many(store, ["many", "and more"])) == []
 
 
 def test_the_row_is_written_last_and_in_one_write(tmp_path, monkeypatch):
