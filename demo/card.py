@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 REPO = "OWNER/NAME"
 """Stands in a card for the Hub repo that it is not yet published to."""
+LICENCE = ("license", "license_name", "license_link")
+"""What a front matter says of the licence."""
 
 _ROWS = (("metrics", "this model"), ("old_model", "the model it started from"), ("predict_nothing", "predict nothing"))
 _FIGURES = ("map", "micro_f1", "macro_f1", "micro_precision", "micro_recall", "hamming_loss")
-_LICENCE = ("license", "license_name", "license_link")
 _FRONT_MATTER = re.compile(r"\s*---\s*\n(.*?)\n---\s*(\n|$)", re.DOTALL)
 
 
@@ -100,7 +101,7 @@ def front_matter(card: str) -> dict[str, Any]:
 def _front_matter_from(base: Checkpoint) -> str:
     """A Hub repo is the base model; a folder passes on what its own card says of it."""
     stated = front_matter(base.card)
-    inherited = {key: stated[key] for key in _LICENCE if isinstance(stated.get(key), str | list)}
+    inherited = {key: stated[key] for key in LICENCE if isinstance(stated.get(key), str | list)}
     ancestor = stated.get("base_model") if base.identity.startswith("local:") else base.identity.partition("@")[0]
     told = {
         **inherited,

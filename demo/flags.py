@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from demo.errors import BadInput
 
@@ -229,13 +229,11 @@ COMMANDS: dict[str, tuple[Flag, ...]] = {
         DEVICE,
     ),
     "export": (
-        CSV,
-        Flag(
-            "format",
-            "whose format it is written in",
-            choices=("fastai", "imagefolder", "txt", "json"),
-            required=True,
-        ),
+        # corrections
+        replace(CSV, required=False),
+        Flag("format", "whose format --csv is written in", choices=("fastai", "imagefolder", "txt", "json")),
+        # or a checkpoint
+        Flag("model", "checkpoint to write as ONNX: owner/name, owner/name@revision or a folder", metavar="REF"),
         Flag("out", "file to write; for imagefolder and txt a folder, or a .zip", required=True, metavar="PATH"),
     ),
     "publish": (
@@ -243,6 +241,9 @@ COMMANDS: dict[str, tuple[Flag, ...]] = {
         Flag("yes", "publish without asking, unless the verdict is worse", False, bool),
     ),
 }
+
+ONE_OF: dict[str, tuple[str, ...]] = {"export": ("csv", "model")}
+"""Flags of which a command takes exactly one. One on the command line wins over the variables of the others."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -288,13 +289,17 @@ def parse_flags(
             metavar = flag.metavar or ("|".join(flag.choices) if flag.choices else None)
             parser.add_argument(f"--{flag.name}", default=None, metavar=metavar, help=text.replace("%", "%%") + shown)
     parsed = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
+    one_of = ONE_OF.get(command, ())
+    is_chosen = any(getattr(parsed, name) is not None for name in one_of)
     for flag in flags:
         key = flag.name.replace("-", "_")
         given = getattr(parsed, key)
         source = f"--{flag.name}"
-        if given is None and environment.get(flag.variable, "") != "":
+        if given is None and environment.get(flag.variable, "") != "" and not (is_chosen and flag.name in one_of):
             given, source = environment[flag.variable], flag.variable
         setattr(parsed, key, _value(flag, given, source, parser))
+    if one_of and sum(getattr(parsed, name) is not None for name in one_of) != 1:
+        parser.error(f"exactly one of {' and '.join(f'--{name}' for name in one_of)} is needed")
     return parsed
 
 
