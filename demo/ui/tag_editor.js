@@ -7,6 +7,8 @@ const root = named("tag-editor");
 const [slider, field, undo, redo, save, reviewAll] = ["threshold", "add-label", "undo", "redo", "save", "review-all"].map(named);
 const [box, list, reset, stage] = [".groups", ".add ul", ".reset", ".stage"].map(find);
 const tunedSwitch = find(".tuned input");
+const [figures, source, plot, take, cutOut, plotSwitch] = [".curve", ".source", ".plot", ".take", ".mcut", ".plotted"].map(find);
+const sources = { validation: find(".validation"), own: find(".own") };
 const pulse = find(".bones").animate({ opacity: [1, 0.45, 1] }, { duration: 1800, iterations: Infinity });
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -46,19 +48,12 @@ function drawNumbers() {
   const { threshold, recommended } = tags;
   named("active-count").value = totals.count;
   find(".value").value = text(threshold);
-  slider.parentNode.style.setProperty("--at", threshold);
+  find(".cut").style.setProperty("--at", threshold);
   reset.disabled = threshold === recommended && !tags.isSplit;
   undo.disabled = tags.done.length === 0;
   redo.disabled = tags.undone.length === 0;
   holdFocus();
-  const curve = find(".curve");
-  curve.hidden = !value.curve || tags.tuned;
-  curve.style.visibility = tags.isSplit ? "hidden" : ""; // it holds for one threshold; its room stays, as a slider moves
-  if (value.curve) {
-    const [precision, recall] = ["precision", "recall"].map((name) => interpolate(value.curve, name, threshold));
-    const shownAs = (number) => (number === null ? "–" : number.toFixed(2));
-    curve.textContent = `precision ${shownAs(precision)} · recall ${shownAs(recall)} on the checkpoint’s validation photos`;
-  }
+  drawFigures();
   const [shift, own] = [threshold - recommended, value.tuned_labels === 1 ? "1 label" : `${value.tuned_labels.toLocaleString("en")} labels`];
   const by = tags.tuned && shift ? `, ${shift > 0 ? "+" : "−"}${text(Math.abs(shift))}` : "";
   find(".tuned span").textContent = tags.tuned ? `Tuned thresholds in use for ${own}${by}` : `Tuned for ${own}`;
@@ -89,7 +84,7 @@ function say({ state, text }) {
 function keep(reviewed = "listed") {
   const [confirmed, rejected] = [tags.decided("confirmed"), tags.decided("rejected")];
   const levels = tags.groups.slice(0, value.categories.length).map(({ level }) => level);
-  value = { ...value, slider: tags.threshold, levels, tuned: tags.tuned, confirmed, rejected, reviewed };
+  value = { ...value, slider: tags.threshold, levels, tuned: tags.tuned, confirmed, rejected, reviewed, choices };
   props.value = value;
 }
 
@@ -97,8 +92,8 @@ function show(what) {
   root.dataset.view = what;
   root.ariaBusy = what === "busy";
   const idle = what !== "ready";
-  for (const control of [slider, field, save, reviewAll, tunedSwitch]) control.disabled = idle;
-  if (idle) for (const control of [undo, redo, reset]) control.disabled = true;
+  for (const control of [slider, field, save, reviewAll, tunedSwitch, cutOut]) control.disabled = idle;
+  if (idle) for (const control of [undo, redo, reset, take]) control.disabled = true;
   holdFocus();
   if (what === "busy" && !calm.matches) pulse.play();
   else pulse.cancel();
@@ -111,8 +106,11 @@ function load() {
   if (pushed.scores !== undefined) {
     value = pushed;
     tags = new Tags(value);
+    choices = value.choices ?? choices; // Python knows none: they are this page's from before
     slider.value = value.slider;
     tunedSwitch.checked = value.tuned;
+    if (choices.mcut) cutAtWidestGap();
+    if (!value.choices) keep();
     find(".tuned").hidden = !value.thresholds;
     root.style.setProperty("--recommended", value.threshold);
   } else if (pushed.clear) {
@@ -130,6 +128,7 @@ function load() {
     field.value = "";
   }
   show(state === "busy" ? "busy" : tags ? "ready" : "empty");
+  if (tags) drawCurve();
   if (tags) draw();
   say({ state, text });
   if (inside && !root.contains(document.activeElement)) root.focus();
@@ -151,8 +150,14 @@ function step(move) {
 function slide(range) {
   const own = sections.find((section) => section.range === range);
   if (own) own.group.level = Number(range.value);
-  else tags.cut(Number(range.value));
+  else moveAll(Number(range.value));
   draw(own?.group);
+}
+
+function moveAll(threshold) {
+  tags.cut(threshold);
+  choices = { ...choices, mcut: false };
+  cutOut.ariaPressed = false;
 }
 
 /** Set the slider that has the focus, else the main one. */
@@ -186,6 +191,11 @@ function goOn() {
   trigger("next");
 }
 
+function goBack() {
+  root.focus();
+  trigger("previous");
+}
+
 // Keys on chips and on the editor
 
 /** The chip that an arrow key leads to: the neighbour, or the nearest one in the next row. */
@@ -208,6 +218,7 @@ const COMMANDS = {
   "/": () => field.focus(),
   s: () => send("listed"),
   n: goOn,
+  p: goBack,
   "[": () => move(-0.01),
   "]": () => move(0.01),
 };
@@ -215,7 +226,7 @@ const COMMANDS = {
 function editorKey(event) {
   const command = event.ctrlKey || event.metaKey;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (root.dataset.view !== "ready" && key !== "n") return;
+  if (root.dataset.view !== "ready" && key !== "n" && key !== "p") return;
   if (command && (key === "z" || key === "y")) {
     if (event.target === field && field.value) return;
     (key === "y" || event.shiftKey ? redo : undo).click();
@@ -238,9 +249,14 @@ for (const [kind, react] of [["input", slide], ["change", changed], ["pointerdow
 root.addEventListener("lostpointercapture", () => (stage.style.minHeight = ""));
 reset.addEventListener("click", resetAll);
 tunedSwitch.addEventListener("change", () => {
+  if (choices.mcut) resetAll();
   tags.sort(tunedSwitch.checked);
   changed();
 });
+cutOut.addEventListener("click", toggleCut);
+take.addEventListener("click", takeBest);
+plotSwitch.addEventListener("click", () => choose({ plot: !choices.plot }));
+for (const [name, button] of Object.entries(sources)) button.addEventListener("click", () => choose({ own: name === "own" }));
 undo.addEventListener("click", () => step("undo"));
 redo.addEventListener("click", () => step("redo"));
 save.addEventListener("click", () => send("listed"));

@@ -16,15 +16,13 @@ function plain(text) {
   return text.toLowerCase().replaceAll("_", " ");
 }
 
-/** The curve's value at a threshold, linear between its points; null where it is not defined. */
-function interpolate(curve, name, threshold) {
-  const [at, values] = [curve.threshold, curve[name]];
-  const right = at.findIndex((point) => point >= threshold);
-  if (right === 0 || at.length === 0) return values[0] ?? null;
-  if (right === -1) return values.at(-1);
-  const share = (threshold - at[right - 1]) / (at[right] - at[right - 1]);
-  if (values[right] === null || values[right - 1] === null) return null;
-  return values[right - 1] + share * (values[right] - values[right - 1]);
+/** Maximum-cut threshold: the middle of the widest gap between neighbours, bit for bit as demo.thresholds.mcut has it. */
+function mcut(scores) {
+  const rising = Float64Array.from(scores).sort();
+  if (rising.length < 2) return 0.5;
+  let widest = rising.length - 1; // of equal gaps the highest
+  for (let i = widest; i > 0; i--) if (rising[i] - rising[i - 1] > rising[widest] - rising[widest - 1]) widest = i;
+  return (rising[widest] + rising[widest - 1]) / 2;
 }
 
 /** A budget shared out: small wants are met, large ones get equal shares of what is left. */

@@ -12,7 +12,7 @@ from demo.ui.tag_editor import Decisions, EditorState, Status, TagEditor
 
 SKY = ("sky", "catfish", "cat", "long_hair", "tree", "river", "education", "night")
 SCORES = (0.95, 0.8, 0.6, 0.35, 0.349, 0.2, 0.1, 0.05)
-CURVE = {"threshold": [0.1, 0.5, 0.9], "precision": [0.5, 0.7, None], "recall": [0.9, 0.6, 0.2], "f1": [0, 0, 0]}
+CURVE = {"threshold": [0.1, 0.5, 0.9], "precision": [0.5, 0.7, None], "recall": [0.9, 0.6, 0.2], "f1": [0.4, 0.8, None]}
 
 
 def made_up(labels: int) -> EditorState:

@@ -334,11 +334,12 @@ def test_the_curve_is_interpolated_beside_the_slider(editor: Editor) -> None:
     curve = editor.root.locator(".curve")
     editor.push(state(curve=CURVE))
     editor.slide(0.3)
-    expect(curve).to_have_text("precision 0.60 · recall 0.75 on the checkpoint’s validation photos")
+    said = "precision 0.60 · recall 0.75 · F1 0.60 on the checkpoint’s validation photos"
+    expect(curve).to_have_text(said, use_inner_text=True)
     editor.slide(0.05)
-    expect(curve).to_contain_text("precision 0.50 · recall 0.90")
+    expect(curve).to_contain_text("precision 0.50 · recall 0.90 · F1 0.40")
     editor.slide(0.95)
-    expect(curve).to_contain_text("precision – · recall 0.20")
+    expect(curve).to_contain_text("precision – · recall 0.20 · F1 –")
     editor.push(state())
     expect(curve).to_be_hidden()
 
