@@ -124,7 +124,8 @@ def fine_tune(
     torch.manual_seed(recipe.seed)
     is_trained, learned, training = ~photos.is_valid, plan.is_learned, plan.training
     paths = photos.paths + plan.replayed
-    views = VIEWS_OF_A_SOFTMAX_TEACHER if base.single_label else 1
+    is_taught = base.single_label and any(origins.values())
+    views = VIEWS_OF_A_SOFTMAX_TEACHER if is_taught else 1
     mine = [paths[number] for number in group.share(len(paths))]
     progress.phase("features", len(mine))
     pixels = loader(PlainPhotos(mine, base.preprocess, views), recipe.batch_size, recipe.workers)
@@ -152,7 +153,7 @@ def fine_tune(
     model, linear = start.model, head.linear_head(start)
     moved = [start.labels.positions[name] for name, origin in origins.items() if base.single_label or len(origin) != 1]
     shares = SHARES if flags.blend is None else (flags.blend,)
-    with _threads_for(linear):
+    with threads_for(linear):
         out_of_fold = folds.out_of_fold(
             linear, features, cells, training.targets, plan.digests[learned], moved, shares, recipe, progress, stop
         )
@@ -229,7 +230,7 @@ def _check(flags: argparse.Namespace, device: str) -> int:
 
 
 @contextmanager
-def _threads_for(layer: torch.nn.Linear) -> Iterator[None]:
+def threads_for(layer: torch.nn.Linear) -> Iterator[None]:
     """One thread for a small head: a step takes microseconds, and on a busy machine threads wait on each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1 if layer.weight.numel() < SMALL_HEAD else before)
