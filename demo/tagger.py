@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,13 +87,16 @@ class Tagger:
 
         Raises TargetsError for NaN, and for outputs that already went through a sigmoid.
         """
-        with self._lock, self._autocast():
+        with self.running() as model:
             if self.device == "cuda":
                 pixels = pixels.contiguous(memory_format=torch.channels_last)
-            logits = self._model(pixels.to(self.device, non_blocking=True)).float().cpu()
+            logits = model(pixels.to(self.device, non_blocking=True)).float().cpu()
             check_finite(logits) if self.checkpoint.single_label else check_logits(logits)
             scores = logits.softmax(-1) if self.checkpoint.single_label else logits.sigmoid()
             return scores.numpy()
 
-    def _autocast(self) -> AbstractContextManager:
-        return torch.autocast(self.device, dtype=self._dtype) if self._dtype else nullcontext()
+    @contextmanager
+    def running(self) -> Iterator[torch.nn.Module]:
+        """The model, for one thread at a time, on its device and in its precision."""
+        with self._lock, torch.autocast(self.device, dtype=self._dtype) if self._dtype else nullcontext():
+            yield self._model
