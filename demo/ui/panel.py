@@ -6,6 +6,7 @@ A handler pushes a dict, the script draws it (labels and messages as text only) 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ _revisions = itertools.count(1)  # an equal value would not be noticed in the pa
 
 
 class Panel(gr.HTML):
-    """value: a dict for the script, or None before the first push."""
+    """value: a dict for the script, or None before the first push. parts: scripts that the panel's own stands on."""
 
-    def __init__(self, name: str, **kwargs: Any) -> None:
+    def __init__(self, name: str, parts: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(
             html_template=_read(f"{name}.html"),
-            js_on_load=_read("panel.js") + _read(f"{name}.js"),
+            js_on_load="".join(_read(f"{script}.js") for script in ("panel", *parts, name)),
             apply_default_css=False,
             elem_classes=["panel", name.replace("_", "-")],
             **kwargs,

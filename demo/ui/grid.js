@@ -1,0 +1,413 @@
+// The grid in the page: asks the server for columns, draws them, turns clicks and keys into decisions, saves these.
+// Names only ever become text; every listener sits on a node inside `element`, or goes when `element` goes.
+
+const PATIENCE_MS = 90_000;
+const TICK_MS = 2_000;
+const STEP = 0.01;
+const root = named("grid");
+const [slider, save, undo, redo, confirmAll, news] = ["threshold", "save", "undo", "redo", "confirm-all", "news"].map((name) => named(`grid-${name}`));
+const [reset, chosen, cover] = [".reset", ".chosen", ".cover"].map(find);
+const status = named("grid-status");
+const number = (count) => count.toLocaleString("en");
+const counted = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
+
+// Decisions outlive the panel's node: gradio makes it anew whenever it likes.
+const memory = (globalThis.tagloopGrid ??= new Map());
+
+let column; // the label that is shown; undefined while there is none
+let value = {}; // what was pushed of it last
+let selection = new Set(); // indexes
+let anchor = 0; // where a selection began
+let asking; // the request under way: { id, name, sent }
+let waiting; // the one to send next
+let asked = 0;
+let announcement;
+let isSeen = false;
+let isPicked = false; // by the person; else the label with the most to do
+
+const chosenLabel = () => column?.label ?? "";
+const focusGrid = () => (tileAt(at) ?? root).focus({ preventScroll: true });
+const unsaved = () => [...memory.values()].reduce((sum, { pending }) => sum + pending.size, 0);
+
+function decidedOf(album, label) {
+  const key = `${album}\n${label}`;
+  if (!memory.has(key)) memory.set(key, new Decided(album, label));
+  return memory.get(key);
+}
+
+// Asking
+
+function ask(name, data = {}, sent = undefined) {
+  if (asking) {
+    if (name !== "tick") waiting = [name, data, sent];
+    return;
+  }
+  asking = { id: ++asked, name, sent };
+  clearTimeout(asking.timer);
+  wait();
+  trigger(name, { ask: asking.id, ...data });
+}
+
+function wait() {
+  clearTimeout(asking.timer);
+  asking.timer = setTimeout(() => answered() && say("error", "The server did not answer. Try again."), PATIENCE_MS);
+}
+
+/** The request is done; the next one may go. */
+function answered() {
+  const [before, next] = [asking, waiting];
+  if (before) clearTimeout(before.timer);
+  asking = waiting = undefined;
+  if (next) ask(...next);
+  drawButtons();
+  return before;
+}
+
+function choose(label) {
+  isPicked = true;
+  labelField.value = label;
+  show("busy", "", "");
+  ask("choose", { label });
+  root.focus();
+}
+
+function look() {
+  if (!column) show("busy", "Looking at the photos…", "");
+  ask("look", { label: isPicked || value.tagged ? chosenLabel() : "" });
+}
+
+function saveAll() {
+  if (asking?.name === "save" || !unsaved()) return;
+  const sent = [...memory.values()].filter(({ pending }) => pending.size);
+  const copies = sent.map((decided) => [decided, new Map(decided.pending)]);
+  say("saving", `Saving ${counted(unsaved(), "decision")}…`);
+  ask("save", { parts: sent.map(({ part }) => part) }, copies);
+  drawButtons();
+}
+
+/** Take what the server says: the answer to what was asked, or that another model is in use. */
+function take(pushed) {
+  if (pushed.kind === "stale") {
+    if (asking?.name === "save") say("", "");
+    answered();
+    if (isSeen) look();
+    else if (column) value = { ...value, isStale: true };
+    return;
+  }
+  if (pushed.ask !== asking?.id) return;
+  if (pushed.kind === "saving") {
+    wait();
+    return say("saving", `Saving… ${number(pushed.done)} done`);
+  }
+  const { name, sent } = answered();
+  if (pushed.names) takeLabels(pushed.names, pushed.to_do);
+  if (pushed.kind === "column") takeColumn(pushed);
+  else if (pushed.kind === "empty") takeNothing("No photos yet.", "Bring some on the Tag tab: they are tagged there and appear here.");
+  else if (pushed.kind === "error" && !column) takeNothing("The photos cannot be shown.", pushed.text);
+  else if (pushed.kind === "error") {
+    show("ready");
+    say("error", pushed.text);
+  } else if (pushed.kind === "progress") takeProgress(pushed);
+  else if (name === "save") takeSaved(pushed, sent);
+}
+
+function takeNothing(what, why) {
+  column = undefined;
+  for (const node of rows.values()) node.remove();
+  rows = new Map();
+  show("empty", what, why);
+}
+
+function takeColumn(pushed) {
+  const [before, isInside] = [column, root.contains(document.activeElement) && document.activeElement !== labelField];
+  const isSame = before?.label === pushed.label && before.album === pushed.album;
+  const place = isSame ? before.places[at] : undefined;
+  value = pushed;
+  column = new Column(pushed, decidedOf(pushed.album, pushed.label));
+  column.album = pushed.album;
+  selection = new Set();
+  at = column.indexes.get(place) ?? 0;
+  labelField.value = column.label;
+  slider.value = column.threshold;
+  show("ready");
+  if (!isSame) scroller.scrollTop = 0;
+  layOut();
+  draw();
+  if (isSame) goTo(at, false);
+  if (isInside) focusGrid();
+  if (column.stale.length) say("error", `${column.stale.join(", ")}: the file was replaced, so what you decided on it is gone.`);
+  else if (!isSame) say("", "");
+  if (pushed.problem) say("error", `The model could not go on: ${pushed.problem}`);
+}
+
+function takeProgress(pushed) {
+  const more = pushed.tagged - value.tagged;
+  if (more > 0 && !value.tagged) return look(); // nothing was there to decide on
+  value = { ...value, is_running: pushed.is_running };
+  news.hidden = more <= 0;
+  news.textContent = `Show ${number(more)} new`;
+  drawNumbers(pushed);
+}
+
+/** What was sent is saved, but for places that are not among those tried; what was decided since stays. */
+function takeSaved({ tried, state, text }, sent) {
+  for (const [decided, decisions] of sent) {
+    const places = new Set(tried[decided.album]);
+    const settled = [...decisions].filter(([place]) => places.has(place)).map(([place, { mark }]) => [place, mark]);
+    for (const [place, mark] of settled) if (decided.pending.get(place)?.mark === mark) decided.pending.delete(place);
+    if (settled.length) decided.done = decided.undone = [];
+    if (decided === column?.decided) column.settle(settled);
+  }
+  draw();
+  say(state, text);
+  if (state === "error") look(); // what was replaced is drawn as it is now
+}
+
+// Drawing
+
+function show(view, what = "", why = "") {
+  root.dataset.view = view;
+  root.ariaBusy = view === "busy";
+  cover.firstChild.textContent = what;
+  cover.lastChild.textContent = why;
+  labelField.disabled = view !== "ready" && !column;
+  slider.disabled = reset.disabled = view !== "ready" || !column?.isKnown;
+}
+
+function say(state, text) {
+  if (status.dataset.state === state && status.textContent === text) return;
+  status.dataset.state = state;
+  status.textContent = text;
+}
+
+function announce(text) {
+  clearTimeout(announcement);
+  announcement = setTimeout(() => (find(".announcer").textContent = text), 500);
+}
+
+function draw() {
+  if (!column) return;
+  drawTiles();
+  drawNumbers();
+  drawButtons();
+}
+
+function drawNumbers({ tagged = value.tagged, is_running = value.is_running } = {}) {
+  const { active, candidates, untagged, confirmed, rejected } = column.totals;
+  const busy = is_running ? `${number(tagged)} of ${number(value.of)} tagged so far` : untagged && column.isKnown && `${number(untagged)} not tagged yet`;
+  const parts = column.isKnown ? [`${number(active)} active`, `${number(candidates)} candidates`] : ["The model has no such label", counted(column.length, "photo")];
+  parts.push(`${number(confirmed)} confirmed`, `${number(rejected)} rejected`);
+  if (busy) parts.push(busy);
+  if (value.unreadable) parts.push(`${number(value.unreadable)} cannot be read`);
+  find(".numbers").replaceChildren(...parts.map((part) => make("span", { textContent: part })));
+  find(".value").value = column.isKnown ? column.threshold.toFixed(3) : "";
+  root.style.setProperty("--at", column.threshold);
+}
+
+function drawButtons() {
+  if (!column) return;
+  const [count, { open }] = [unsaved(), column.totals];
+  const here = column.decided.pending.size;
+  save.disabled = !count || asking?.name === "save";
+  save.textContent = count ? `Save ${counted(count, "decision")}` : "Save";
+  save.title = count > here ? `${number(count - here)} of them on other labels or photos` : "";
+  undo.disabled = !column.decided.done.length;
+  redo.disabled = !column.decided.undone.length;
+  reset.disabled = !column.isKnown || column.threshold === column.recommended;
+  confirmAll.disabled = !open;
+  confirmAll.textContent = open ? `Confirm the ${number(open)} above the line` : "Nothing left above the line";
+  confirmAll.hidden = selection.size > 0 || !column.isKnown;
+  chosen.hidden = !selection.size;
+  chosen.firstElementChild.textContent = `${number(selection.size)} selected`;
+  if (document.activeElement?.disabled && root.contains(document.activeElement)) focusGrid();
+}
+
+// Deciding
+
+/** After anything a person did: draw it, and say how much is not saved. */
+function changed(text) {
+  draw();
+  say("", "");
+  const count = unsaved();
+  announce(`${text}. ${count ? `${counted(count, "decision")} not saved` : "Nothing left to save"}`);
+}
+
+const VERBS = { [NONE]: "No decision on", [CONFIRMED]: "Confirmed", [REJECTED]: "Rejected" };
+
+function decide(indexes, mark) {
+  const made = column.decide(indexes, mark);
+  const text = indexes.length === 1 ? column.names[indexes[0]] : counted(made, "photo");
+  changed(made ? `${VERBS[mark]} ${text}` : "Nothing changed");
+}
+
+/** On the selection where there is one, else on the tile with the focus, and then on to the next. */
+function sweep(mark) {
+  if (selection.size) return decideSelection(mark);
+  decide([at], mark);
+  if (at + 1 < column.length) goTo(at + 1);
+}
+
+function decideSelection(mark) {
+  const indexes = [...selection];
+  unselect();
+  decide(indexes, mark);
+  focusGrid();
+}
+
+function flip(i) {
+  column.flip(i);
+  changed(tileAt(i)?.ariaLabel ?? "");
+  announce(tileAt(i)?.ariaLabel ?? "");
+}
+
+function step(move) {
+  const changes = column[move]();
+  const first = column.indexes.get(changes[0].place);
+  if (first !== undefined && changes.length === 1) goTo(first, document.activeElement?.matches(".tile"));
+  changed(`${move === "undo" ? "Undone" : "Done again"}: ${counted(changes.length, "decision")}`);
+}
+
+function select(to) {
+  const [from, until] = [Math.min(anchor, to), Math.max(anchor, to)];
+  selection = new Set(Array.from({ length: until - from + 1 }, (_, i) => from + i).filter((i) => column.isOpen(i)));
+  draw();
+  announce(`${counted(selection.size, "photo")} selected`);
+}
+
+function unselect() {
+  if (!selection.size) return;
+  selection = new Set();
+  draw();
+}
+
+// The line
+
+function slide() {
+  column.cut(Number(slider.value));
+  drawTiles();
+  drawLine();
+  followLine();
+  drawNumbers();
+}
+
+function settleLine() {
+  drawButtons();
+  announce(`${counted(column.line, "photo")} active at ${column.threshold.toFixed(3)}`);
+}
+
+function moveLine(threshold) {
+  if (slider.disabled) return;
+  slider.value = threshold;
+  slide();
+  settleLine();
+}
+
+// Keys and clicks
+
+const MOVES = {
+  ArrowLeft: () => at - 1,
+  ArrowRight: () => at + 1,
+  ArrowUp: () => (at >= columns ? at - columns : at),
+  ArrowDown: () => (at + columns < column.length ? at + columns : at),
+  Home: () => 0,
+  End: () => column.length - 1,
+  PageUp: () => at - columns * Math.max(1, Math.floor(scroller.clientHeight / pitch)),
+  PageDown: () => at + columns * Math.max(1, Math.floor(scroller.clientHeight / pitch)),
+};
+const ANYWHERE = {
+  "/": () => labelField.focus(),
+  s: saveAll,
+  "[": () => moveLine(Number(slider.value) - STEP),
+  "]": () => moveLine(Number(slider.value) + STEP),
+  Escape: unselect,
+};
+const ON_TILES = {
+  " ": () => (selection.size ? unselect() : flip(at)),
+  Enter: () => (selection.size ? unselect() : flip(at)),
+  y: () => sweep(CONFIRMED),
+  x: () => sweep(REJECTED),
+  Delete: () => sweep(NONE),
+  Backspace: () => sweep(NONE),
+};
+
+function key(event) {
+  const isCommand = event.ctrlKey || event.metaKey;
+  const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (event.target === labelField || !column || root.dataset.view !== "ready") return;
+  const isTile = event.target === root || event.target.matches(".tile");
+  if (isCommand && (name === "z" || name === "y")) {
+    const button = name === "y" || event.shiftKey ? redo : undo;
+    if (!button.disabled) step(button === redo ? "redo" : "undo");
+  } else if (isCommand || event.altKey) {
+    return;
+  } else if (MOVES[name] && isTile && column.length) {
+    if (!event.shiftKey) {
+      unselect();
+      goTo(event.target === root ? at : MOVES[name]());
+      anchor = at;
+    } else {
+      if (!selection.size) anchor = at;
+      goTo(MOVES[name]());
+      select(at);
+    }
+  } else if (ON_TILES[name] && isTile && column.length) {
+    ON_TILES[name]();
+  } else if (ANYWHERE[name]) {
+    ANYWHERE[name]();
+  } else return;
+  event.preventDefault();
+}
+
+rail.addEventListener("click", (event) => {
+  const node = event.target.closest(".tile");
+  if (!node || root.dataset.view !== "ready") return;
+  const i = Number(node.dataset.index);
+  if (event.shiftKey) {
+    if (!selection.size) anchor = at;
+    goTo(i);
+    return select(i);
+  }
+  unselect();
+  goTo(i);
+  anchor = i;
+  flip(i);
+});
+rail.addEventListener("mousedown", (event) => event.shiftKey && event.preventDefault());
+root.addEventListener("keydown", key);
+slider.addEventListener("input", slide);
+slider.addEventListener("change", settleLine);
+reset.addEventListener("click", () => moveLine(column.recommended));
+undo.addEventListener("click", () => step("undo"));
+redo.addEventListener("click", () => step("redo"));
+confirmAll.addEventListener("click", () => decide(column.open, CONFIRMED));
+named("grid-confirm").addEventListener("click", () => decideSelection(CONFIRMED));
+named("grid-reject").addEventListener("click", () => decideSelection(REJECTED));
+named("grid-clear").addEventListener("click", () => decideSelection(NONE));
+named("grid-unselect").addEventListener("click", () => {
+  unselect();
+  focusGrid();
+});
+save.addEventListener("click", saveAll);
+news.addEventListener("click", () => {
+  news.hidden = true;
+  look();
+});
+new ResizeObserver(layOut).observe(scroller);
+new IntersectionObserver(([{ isIntersecting }]) => {
+  if (isIntersecting && !isSeen) look();
+  isSeen = isIntersecting;
+}).observe(root);
+const ticking = setInterval(() => {
+  if (!element.isConnected) return clearInterval(ticking);
+  if (isSeen && !document.hidden && value.is_running && !asking) ask("tick");
+}, TICK_MS);
+const leaving = new AbortController();
+addEventListener(
+  "beforeunload",
+  (event) => {
+    if (!element.isConnected) leaving.abort();
+    else if (unsaved()) event.preventDefault();
+  },
+  { signal: leaving.signal },
+);
+drawing(take);

@@ -1,0 +1,173 @@
+// The tiles of the grid: rows that can be seen, and the line between what is active and what is not.
+// Uses `column` and `selection` of grid.js, which follows.
+
+const [GAP, LEAST_WIDE, LEAST_NARROW, CAPTION] = [10, 144, 84, 26];
+const SPARE_ROWS = 1;
+const REST_MS = 80; // so long the scrolling rests before pictures are fetched that flew by
+const FAST_PX = 600; // scrolled in one frame
+const WORDS = ["", "confirmed", "rejected", "absent"];
+const [scroller, rail] = [".tiles", ".rail"].map(find);
+const lines = [...rail.querySelectorAll(".line")];
+
+let columns = 1; // tiles in a row
+let tileWidth = 0;
+let pitch = 1; // from one row to the next, in px
+let rows = new Map(); // row number → node
+let at = 0; // index of the tile that Tab reaches
+let resting;
+let lastTop = 0;
+
+const rowCount = () => Math.ceil(column.length / columns);
+const rowOf = (i) => Math.floor(i / columns);
+const tileAt = (i) => rows.get(rowOf(i))?.children[i % columns];
+
+/** Measure, and draw everything anew. */
+function layOut() {
+  const width = rail.clientWidth;
+  if (!column || !width) return;
+  const least = width < 560 ? LEAST_NARROW : LEAST_WIDE;
+  columns = Math.max(1, Math.floor((width + GAP) / (least + GAP)));
+  tileWidth = (width - (columns - 1) * GAP) / columns;
+  pitch = Math.round(tileWidth * 0.75) + CAPTION + GAP;
+  rail.style.height = `${Math.max(0, rowCount() * pitch - GAP)}px`;
+  rail.dataset.narrow = tileWidth < 120;
+  rail.style.setProperty("--columns", columns);
+  rail.style.setProperty("--row", `${pitch - GAP}px`);
+  rail.ariaRowCount = rowCount();
+  rail.ariaColCount = columns;
+  for (const node of rows.values()) node.remove();
+  rows = new Map();
+  drawRows();
+  drawLine();
+}
+
+/** Put the rows that can be seen into the page and take out the others, but for the one that has the focus. */
+function drawRows() {
+  if (!column || !tileWidth) return;
+  const first = Math.max(0, Math.floor(scroller.scrollTop / pitch) - SPARE_ROWS);
+  const last = Math.min(rowCount(), Math.ceil((scroller.scrollTop + scroller.clientHeight) / pitch) + SPARE_ROWS);
+  const wanted = new Set();
+  if (column.length) wanted.add(rowOf(at));
+  for (let row = first; row < last; row++) wanted.add(row);
+  for (const [row, node] of rows) {
+    if (wanted.has(row)) continue;
+    node.remove();
+    rows.delete(row);
+  }
+  for (const row of wanted) if (!rows.has(row)) addRow(row);
+  const isFast = Math.abs(scroller.scrollTop - lastTop) > FAST_PX;
+  lastTop = scroller.scrollTop;
+  clearTimeout(resting);
+  if (isFast) resting = setTimeout(fetchPictures, REST_MS);
+  else fetchPictures();
+}
+
+function addRow(row) {
+  const node = make("div", { className: "row" });
+  node.role = "row";
+  node.ariaRowIndex = row + 1;
+  node.style.transform = `translateY(${row * pitch}px)`;
+  for (let i = row * columns; i < Math.min(column.length, (row + 1) * columns); i++) node.append(tile(i));
+  const after = [...rows.keys()].filter((other) => other > row).sort((a, b) => a - b)[0];
+  rail.insertBefore(node, rows.get(after) ?? lines[0]);
+  rows.set(row, node);
+}
+
+function tile(i) {
+  const picture = make("img", { alt: "", decoding: "async", draggable: false });
+  const score = make("span", { className: "score", textContent: i < column.scored ? column.scores[i].toFixed(3) : "" });
+  const node = make("div", { className: "tile", title: column.names[i] }, picture, make("p", {}, score, make("b")));
+  node.role = "gridcell";
+  node.ariaColIndex = (i % columns) + 1;
+  node.dataset.index = i;
+  node.dataset.place = column.places[i];
+  drawTile(node, i);
+  return node;
+}
+
+/** Bring a tile in line with the line and the decisions; touches nothing that stays as it is. */
+function drawTile(node, i) {
+  const { dataset } = node;
+  const state = {
+    band: !column.isOpen(i) ? "untagged" : !column.isKnown ? "unknown" : i < column.line ? "active" : "candidate",
+    mark: WORDS[column.marks[i]],
+    pending: column.isPending(i),
+    selected: selection.has(i),
+    roving: i === at,
+  };
+  const key = JSON.stringify(state);
+  if (node.drawn === key) return;
+  node.drawn = key;
+  dataset.band = state.band;
+  dataset.mark = state.mark;
+  dataset.pending = state.pending;
+  node.tabIndex = state.roving ? 0 : -1;
+  node.ariaSelected = state.selected;
+  const band = { untagged: "not tagged yet", unknown: "", active: "active", candidate: "candidate" }[state.band];
+  const mark = state.pending && !state.mark ? "undecided" : state.mark;
+  node.lastChild.lastChild.textContent = { untagged: "not tagged yet" }[state.band] ?? mark;
+  const score = i < column.scored ? column.scores[i].toFixed(3) : "";
+  node.ariaLabel = [column.names[i], score, band, mark, state.pending ? "not saved" : ""].filter(Boolean).join(", ");
+}
+
+function drawTiles() {
+  for (const node of rows.values()) for (const one of node.children) drawTile(one, Number(one.dataset.index));
+}
+
+function fetchPictures() {
+  for (const node of rows.values()) {
+    for (const one of node.children) {
+      const picture = one.firstChild;
+      if (picture.src) continue;
+      const i = Number(one.dataset.index);
+      // a replaced file has another digest, so the browser does not show what it kept of the old one
+      picture.src = `albums/${column.album}/${one.dataset.place}/thumbnail?${column.digests[i * DIGEST_BYTES]}${column.digests[i * DIGEST_BYTES + 1]}`;
+    }
+  }
+}
+
+/** The line runs under the last active tile, around it, and over the first candidate. */
+function drawLine() {
+  const [row, inRow] = [rowOf(column.line), column.line % columns];
+  const [top, x] = [row * pitch - GAP / 2, inRow * (tileWidth + GAP) - GAP / 2];
+  const pieces = inRow
+    ? [[0, top + pitch, x, 0], [x, top, 0, pitch], [x, top, rail.clientWidth - x, 0]]
+    : [[0, top, rail.clientWidth, 0]];
+  lines.forEach((line, i) => {
+    line.hidden = !pieces[i] || !column.isKnown;
+    if (line.hidden) return;
+    const [left, y, width, height] = pieces[i];
+    line.style.transform = `translate(${left - 1}px, ${y - 1}px)`;
+    line.style.width = `${width + 2}px`;
+    line.style.height = `${height + 2}px`;
+  });
+}
+
+/** Scroll so that the line is in sight. */
+function followLine() {
+  const y = rowOf(column.line) * pitch;
+  const { scrollTop, clientHeight } = scroller;
+  if (y < scrollTop + GAP || y > scrollTop + clientHeight - pitch) scroller.scrollTop = y - clientHeight / 2;
+}
+
+/** Make a tile the one that Tab reaches, and bring it into sight. */
+function goTo(i, withFocus = true) {
+  at = Math.min(Math.max(i, 0), column.length - 1);
+  const y = rowOf(at) * pitch;
+  const { scrollTop, clientHeight } = scroller;
+  if (y < scrollTop) scroller.scrollTop = y;
+  else if (y + pitch > scrollTop + clientHeight) scroller.scrollTop = y + pitch - clientHeight;
+  drawRows();
+  drawTiles();
+  if (withFocus) tileAt(at)?.focus({ preventScroll: true });
+}
+
+let isWaiting = false;
+scroller.addEventListener("scroll", () => {
+  if (isWaiting) return;
+  isWaiting = true;
+  requestAnimationFrame(() => {
+    isWaiting = false;
+    drawRows();
+  });
+});
