@@ -17,17 +17,22 @@ from demo.settings import Settings
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     settings = Settings.from_flags(arguments)
+    from demo.albums import Albums
     from demo.models import Models  # loads PyTorch, which --help and a wrong flag need not wait for
     from demo.retrain import Retraining
 
     models, retraining = Models(settings), Retraining(settings)
+    albums = Albums(settings.max_albums, settings.max_album_photos, settings.max_album_bytes)
     from demo.ui.page import build_page, launch_options  # loads gradio, which a wrong model need not wait for
 
-    page = build_page(settings, models, retraining)
+    page = build_page(settings, models, albums, retraining)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what stops a container ends the app as Ctrl+C does
     try:
         _, url, _ = page.launch(
-            server_name=settings.host, server_port=settings.port, prevent_thread_lock=True, **launch_options(settings)
+            server_name=settings.host,
+            server_port=settings.port,
+            prevent_thread_lock=True,
+            **launch_options(settings, albums),
         )
     except OSError as error:
         raise BadInput(
@@ -42,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         page.close(verbose=False)
     finally:
         retraining.close()
+        albums.close_all()
     return EXIT_DONE
 
 

@@ -56,7 +56,8 @@ class Album:
     """Photos by their place, from 0; it only grows. Any number of threads may use it.
 
     token: names it in addresses and cannot be guessed. folder: of uploads, deleted by `close`; None where the photos
-    lie elsewhere. max_photos, max_bytes: of uploads, all together.
+    lie elsewhere. max_photos, max_bytes: of uploads, all together; who
+    uploads claims the bytes first.
     """
 
     def __init__(self, paths: Iterable[Path] = (), *, max_photos: int = 0, max_bytes: int = 0) -> None:
@@ -76,10 +77,16 @@ class Album:
     def __len__(self) -> int:
         return len(self.photos)
 
-    @property
-    def room_bytes(self) -> int:
-        """How much may still be uploaded."""
-        return self.max_bytes - self._bytes
+    def claim(self, count: int) -> bool:
+        """Take room for bytes that are being uploaded; whether there was any left."""
+        with self._lock:
+            self._bytes += count
+            return self._bytes <= self.max_bytes
+
+    def release(self, count: int) -> None:
+        """Give room back: what was uploaded is not kept."""
+        with self._lock:
+            self._bytes -= count
 
     def take(self, path: Path, name: str) -> int:
         """Add an uploaded file of `folder`: a photo, or a zip's photos; gives how many.
@@ -95,7 +102,6 @@ class Album:
                         f"{len(self):,} photos are here, and at most {self.max_photos:,} are worked through at once.",
                         "Finish these first.",
                     )
-                self._bytes += path.stat().st_size
                 self._add(photos)
         except BaseException:
             path.unlink(missing_ok=True)
@@ -137,6 +143,10 @@ class Album:
         if gone:
             gone.cancel()
         return sheet
+
+    def sheet_of(self, identity: str | None) -> Sheet | None:
+        """The scores by the model of an identity, if it has tagged any of these photos."""
+        return self._sheets.get(identity)
 
     def close(self) -> None:
         """Stop whatever is going on and delete what was uploaded."""

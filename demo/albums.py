@@ -12,6 +12,7 @@ class Albums:
     """The uploads of all visitors, by token; those not asked for longest go when there are `most`."""
 
     def __init__(self, most: int, max_photos: int, max_bytes: int) -> None:
+        """most: albums of uploads; max_photos, max_bytes: of each."""
         self.most, self.max_photos, self.max_bytes = most, max_photos, max_bytes
         self._lock = threading.Lock()
         self._albums: OrderedDict[str, Album] = OrderedDict()

@@ -89,4 +89,4 @@ class Settings:
         )
         if not settings.is_public:
             return settings
-        return replace(settings, retraining=False, max_albums=32, max_album_photos=500, max_album_bytes=1024**3)
+        return replace(settings, retraining=False, max_albums=32, max_album_photos=500, max_album_bytes=256 * 1024**2)

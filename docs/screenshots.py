@@ -17,6 +17,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 from playwright.sync_api import Page, expect, sync_playwright  # noqa: E402
 
+from demo.albums import Albums  # noqa: E402
 from demo.images import extension  # noqa: E402
 from demo.models import Models  # noqa: E402
 from demo.settings import EXAMPLES, Settings  # noqa: E402
@@ -85,10 +86,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         os.chdir(folder)
         settings = Settings(device="cpu")
-        models = Models(settings)
+        models, albums = Models(settings), Albums(1, settings.max_album_photos, settings.max_album_bytes)
         correct_the_examples(settings, models)
-        page_of_app = build_page(settings, models)
-        options = launch_options(settings)
+        page_of_app = build_page(settings, models, albums)
+        options = launch_options(settings, albums)
         _, url, _ = page_of_app.launch(server_name="127.0.0.1", prevent_thread_lock=True, **options)
         browser = playwright.chromium.launch(
             executable_path=os.environ.get("CHROMIUM") or shutil.which("chromium"),

@@ -8,6 +8,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from demo.albums import Albums
 from demo.corrections import Corrections
 from demo.report import REPORT
 from demo.settings import Settings
@@ -16,7 +17,7 @@ from demo.ui.serving import app_kwargs
 
 
 def client(tmp_path: Path, runs: Path | None) -> TestClient:
-    kwargs = app_kwargs(Corrections(tmp_path / "corrections"), 1000, runs)
+    kwargs = app_kwargs(Corrections(tmp_path / "corrections"), Albums(1, 1, 1), 1000, runs)
     return TestClient(Starlette(routes=kwargs["routes"]))
 
 
@@ -67,6 +68,6 @@ def test_on_a_public_host_no_report_is_served(tmp_path: Path, runs: Path) -> Non
         (Settings(corrections=tmp_path / "corrections", runs=runs, host="0.0.0.0"), 404),
         (Settings(corrections=tmp_path / "corrections", runs=runs, on_space=True), 404),
     ):
-        routes = launch_options(settings)["app_kwargs"]["routes"]
+        routes = launch_options(settings, Albums(1, 1, 1))["app_kwargs"]["routes"]
         answer = TestClient(Starlette(routes=routes)).get("/runs/first%20run/report.html")
         assert answer.status_code == status

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from demo.rows import Correction
+from demo.walk import Walk
 
 MAX_OPEN_BYTES = 256 * 1024 * 1024
 MAX_DRAFTS = 500
@@ -76,8 +77,8 @@ class Desk:
 
     own: gives the ref of the server's own model, which may change. chosen: the ref that this visitor chose, None for
     the server's own. before: the ref of the model that the choice replaced. wanted: the ref that is being loaded for
-    this tab, or empty. image: sha256 of the open image, or empty. place: index in the walk, None for an image from
-    elsewhere.
+    this tab, or empty. image: sha256 of the open image, or empty. walk: the way through the photos that are worked
+    through; None before anything was opened.
     """
 
     own: Callable[[], str]
@@ -85,7 +86,7 @@ class Desk:
     before: str | None = None
     wanted: str = ""
     image: str = ""
-    place: int | None = None
+    walk: Walk | None = None
     settled: Draft = field(default_factory=Draft)
     drafts: dict[str, Draft] = field(default_factory=dict)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from demo.albums import Albums
 from demo.corrections import Corrections
 from demo.models import Models, ref_of
 from demo.retrain import Retraining
@@ -26,14 +27,15 @@ from demo.ui.tagging import Tagging
 from demo.ui.theme import theme
 
 CACHE_SECONDS = 24 * 3600
+STYLES = ("page", "key_map")
 
 
 def build_page(
-    settings: Settings, models: Models, retraining: Retraining | None = None, examples: Path = EXAMPLES
+    settings: Settings, models: Models, albums: Albums, retraining: Retraining | None = None, examples: Path = EXAMPLES
 ) -> gr.Blocks:
     """Wire the page. Raises CorrectionsError when the corrections folder cannot be used."""
     corrections = Corrections(settings.corrections)
-    tagging = Tagging(settings, models, corrections, examples)
+    tagging = Tagging(settings, models, corrections, albums, examples)
 
     with gr.Blocks(title="TagLoop", delete_cache=(3600, CACHE_SECONDS), analytics_enabled=False) as page:
         desk = gr.State(Desk(lambda: ref_of(models.own)))
@@ -57,21 +59,22 @@ def build_page(
             tag_tab.tags_again(swapped)
         second.select(corrections_tab.look, None, corrections_tab.shown, **QUIET)
         third.select(retrain_tab.look, desk, [retrain_tab.panel, retrain_tab.timer], **QUIET)
-        page.load(tag_tab.examples_value, None, tag_tab.examples, **QUIET)
-        if settings.images is not None:
-            page.load(tag_tab.open_first, desk, tag_tab.shown, **QUIET)
+        page.load(tag_tab.first_value, desk, [tag_tab.examples, tag_tab.strip], **QUIET)
     refuse_addresses(page)
     page.queue(max_size=settings.max_queue_length)
     return page
 
 
-def launch_options(settings: Settings) -> dict[str, Any]:
+def launch_options(settings: Settings, albums: Albums) -> dict[str, Any]:
     return {
         "theme": theme(),
-        "css": Path(__file__).with_name("page.css").read_text(encoding="utf-8"),
+        "css": "".join(Path(__file__).with_name(f"{name}.css").read_text(encoding="utf-8") for name in STYLES),
         "js": Path(__file__).with_name("page.js").read_text(encoding="utf-8"),
         "app_kwargs": app_kwargs(
-            Corrections(settings.corrections), settings.max_upload_bytes, None if settings.is_public else settings.runs
+            Corrections(settings.corrections),
+            albums,
+            settings.max_upload_bytes,
+            None if settings.is_public else settings.runs,
         ),
         "ssr_mode": False,
         "show_error": False,

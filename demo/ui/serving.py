@@ -23,12 +23,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from demo import exports
+from demo.albums import Albums
 from demo.corrections import Corrections
 from demo.errors import DemoError
 from demo.images import thumbnail
 from demo.report import REPORT
 from demo.rows import HEADER, OWN_IMAGE
 from demo.tables import merge_rows, read_table
+from demo.ui.album_routes import album_routes
 
 THUMBNAIL_PIXELS = 128
 EXPORTS = {
@@ -48,13 +50,16 @@ FORM_BYTES = 1024 * 1024
 
 
 class BodyLimit:
-    """Answers 413 to a request whose body is longer than `max_bytes`, before it is read whole."""
+    """Answers 413 to a request whose body is longer than `max_bytes`, before it is read whole.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self.app, self.max_bytes = app, max_bytes
+    own_limits: starts of the paths of routes that count what they are sent themselves.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, own_limits: tuple[str, ...] = ()) -> None:
+        self.app, self.max_bytes, self.own_limits = app, max_bytes, own_limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"].startswith(self.own_limits):
             return await self.app(scope, receive, send)
         refusal = f"At most {self.max_bytes / 2**20:.0f} MB are taken. Save the image smaller and try again."
         length = dict(scope["headers"]).get(b"content-length", b"0")
@@ -73,7 +78,7 @@ class BodyLimit:
         await self.app(scope, counted, send)
 
 
-def app_kwargs(corrections: Corrections, max_upload_bytes: int, runs: Path | None = None) -> dict:
+def app_kwargs(corrections: Corrections, albums: Albums, max_upload_bytes: int, runs: Path | None = None) -> dict:
     """Arguments for the FastAPI app under the page. runs: the folder whose runs' reports are served."""
 
     def csv(_: Request) -> Response:
@@ -131,13 +136,14 @@ def app_kwargs(corrections: Corrections, max_upload_bytes: int, runs: Path | Non
         return FileResponse(path, media_type="text/html; charset=utf-8", headers=REPORT_HEADERS)
 
     return {
-        "middleware": [Middleware(BodyLimit, max_bytes=max_upload_bytes + FORM_BYTES)],
+        "middleware": [Middleware(BodyLimit, max_bytes=max_upload_bytes + FORM_BYTES, own_limits=("/albums/",))],
         "routes": [
             Route("/corrections/corrections.csv", csv),
             Route("/corrections/corrections.zip", archive),
             Route("/corrections/export/{name}", export),
             Route("/corrections/thumbnails/{name}", picture),
             Route(f"/runs/{{name}}/{REPORT}", report),
+            *album_routes(albums),
         ],
     }
 

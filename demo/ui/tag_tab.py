@@ -1,29 +1,37 @@
-"""The Tag tab: image, editor and examples laid out, and their events led to `demo.ui.tagging`."""
+"""The Tag tab: image, editor, filmstrip and examples laid out, and their events led to `.tagging` and `.queue`."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
 
+from demo.errors import DemoError
+from demo.images import thumbnail
 from demo.ui.desk import Desk
 from demo.ui.image_input import ImageInput
 from demo.ui.panel import QUIET, Panel, asked
+from demo.ui.queue import Queue
 from demo.ui.tag_editor import Decisions, Status, TagEditor
-from demo.ui.tagging import Tagging
+from demo.ui.tagging import Tagging, View
+from demo.ui.why import Why
 
 Steps = Iterator[tuple]
 TAGGING_AT_ONCE = 4
 """Of each kind of event; one that has to wait until its model is loaded again does not keep the others waiting."""
 
+SECONDS_BETWEEN_LOOKS = 1.0
+EXAMPLE_PIXELS = 128
+
 
 class TagTab:
-    """Built inside a gr.Tab; `open_first` and `tags_again` are for the page to call. desk: the visitor's `Desk`."""
+    """Built inside a gr.Tab; `first_value` and `tags_again` are for the page to call. desk: the visitor's `Desk`."""
 
     def __init__(self, tagging: Tagging, desk: gr.State) -> None:
-        self.tagging, self.desk = tagging, desk
+        self.tagging, self.queue, self.desk = tagging, Queue(tagging), desk
         with gr.Row(elem_id="desk"):
             with gr.Column(elem_id="picture", min_width=0):
                 self.image = ImageInput(
@@ -35,53 +43,134 @@ class TagTab:
                     placeholder="Drop or paste an image\n- or -\nclick to choose one",
                 )
                 self.facts = Panel("facts")
+                Why(tagging, desk)
             with gr.Column(elem_id="editor", min_width=0):
                 self.editor = TagEditor()
-            with gr.Column(elem_id="examples", min_width=0, visible=bool(tagging.examples)):
+            with gr.Column(elem_id="queue", min_width=0):
+                self.strip = Panel("filmstrip")
                 self.examples = Panel("examples")
-        self.shown = [self.image, self.editor, self.facts, self.desk]
+        self.timer = gr.Timer(SECONDS_BETWEEN_LOOKS, active=False)
+        self.shown = [self.image, self.editor, self.facts, self.strip, self.timer, self.desk]
         self._listen()
 
     def _listen(self) -> None:
         for event, handler, inputs in (
             (self.image.input, self._upload, [self.image]),
             (self.examples.pick, self._pick, []),
+            (self.strip.pick, self._pick, []),
+            (self.strip.enter, self._enter, []),
+            (self.strip.brought, self._brought, []),
+            (self.strip.close, self._close, []),
             (self.editor.next, self._next, []),
+            (self.editor.previous, self._previous, []),
         ):
             event(handler, [*inputs, self.editor, self.desk], self.shown, concurrency_limit=TAGGING_AT_ONCE, **QUIET)
-        self.editor.save(self._save, [self.editor, self.desk], [self.editor, self.desk], **QUIET)
+        self.editor.save(self._save, [self.editor, self.desk], [self.editor, self.strip, self.desk], **QUIET)
+        for event, handler in (
+            (self.strip.bring, self._bring),
+            (self.strip.sort, self._sort),
+            (self.strip.cancel, self._cancel),
+            (self.strip.go_on, self._go_on),
+            (self.timer.tick, self._look),
+        ):
+            event(handler, self.desk, [self.strip, self.timer, self.desk], **QUIET)
 
     def _upload(self, data: bytes | None, decisions: Decisions | None, desk: Desk) -> Steps:
         yield self._busy(desk)
-        view = self.tagging.open_upload(data, decisions, desk)
+        view = self.tagging.open(data, decisions, desk)
         is_shown = not isinstance(view.editor, Status) and view.picture and view.picture[0] is data
-        yield (gr.skip() if is_shown else view.picture, view.editor, view.facts, desk)
+        yield self._all(view._replace(picture=gr.skip()) if is_shown else view, desk)
 
     def _pick(self, decisions: Decisions | None, desk: Desk, event: gr.EventData) -> Steps:
         place = asked(event, "index", int)
-        yield self._busy(desk)
-        yield (*self.tagging.open_place(place, decisions, desk), desk)
+        yield from self._open(place, desk, lambda: self.queue.open_place(place, decisions, desk))
 
     def _next(self, decisions: Decisions | None, desk: Desk) -> Steps:
-        yield self._busy(desk)
-        yield (*self.tagging.go_on(decisions, desk), desk)
+        try:
+            place = self.queue.following(desk, decisions is not None)
+        except DemoError:  # `go_on` tells
+            place = None
+        yield from self._open(place, desk, lambda: self.queue.go_on(decisions, desk))
+
+    def _previous(self, decisions: Decisions | None, desk: Desk) -> Steps:
+        place = self.tagging.walk_of(desk).preceding()
+        yield from self._open(place, desk, lambda: self.queue.go_back(decisions, desk))
+
+    def _enter(self, decisions: Decisions | None, desk: Desk, event: gr.EventData) -> Steps:
+        """The page was loaded, in a browser that may have brought photos before."""
+        with suppress(DemoError):
+            self.queue.enter(desk, asked(event, "token", str))
+        yield from self._first(decisions, desk)
+
+    def _brought(self, decisions: Decisions | None, desk: Desk) -> Steps:
+        """Photos have arrived; the first of them is opened."""
+        with suppress(DemoError):
+            self.queue.start(desk)
+        yield from self._first(decisions, desk)
+
+    def _first(self, decisions: Decisions | None, desk: Desk) -> Steps:
+        if decisions is not None or not self.tagging.is_queue(desk):
+            yield gr.skip(), gr.skip(), gr.skip(), *self._look(desk)
+            return
+        place = self.queue.following(desk, has_image=False)
+        yield from self._open(place, desk, lambda: self.queue.go_on(None, desk))
+
+    def _close(self, decisions: Decisions | None, desk: Desk) -> Steps:
+        view = self.tagging.nothing(decisions, desk)
+        self.queue.close(desk)
+        yield self._all(view, desk)
+
+    def _bring(self, desk: Desk) -> tuple:
+        self.queue.bring(desk)
+        return self._look(desk)
+
+    def _sort(self, desk: Desk, event: gr.EventData) -> tuple:
+        try:
+            self.queue.sort(desk, asked(event, "by", str))
+        except DemoError as error:
+            return self._look(desk, str(error))
+        return self._look(desk)
+
+    def _cancel(self, desk: Desk) -> tuple:
+        self.queue.cancel(desk)
+        return self._look(desk)
+
+    def _go_on(self, desk: Desk) -> tuple:
+        try:
+            self.queue.start(desk)
+        except DemoError as error:
+            return self._look(desk, str(error))
+        return self._look(desk)
+
+    def _look(self, desk: Desk, message: str = "") -> tuple:
+        """The filmstrip, and its timer, which ticks while photos are tagged."""
+        value = self.queue.value(desk, message)
+        return value, gr.Timer(active=bool(value.get("running"))), desk
+
+    def _open(self, place: int | None, desk: Desk, view: Callable[[], View]) -> Steps:
+        """Open something; what is not tagged yet takes a moment."""
+        if not self.queue.is_tagged(place, desk):
+            yield self._busy(desk)
+        yield self._all(view(), desk)
+
+    def _all(self, view: View, desk: Desk) -> tuple:
+        return (*view, *self._look(desk))
 
     def _busy(self, desk: Desk) -> tuple:
-        return gr.skip(), Status("busy", "Tagging…"), {"keep": True}, desk
+        return gr.skip(), Status("busy", "Tagging…"), {"keep": True}, gr.skip(), gr.skip(), desk
 
     def _save(self, decisions: Decisions | None, desk: Desk) -> tuple:
-        return self.tagging.save(decisions, desk), desk
+        status = self.tagging.save(decisions, desk)
+        return status, self.queue.value(desk), desk
 
-    def open_first(self, desk: Desk) -> tuple:
-        """The page was loaded: examples, and the first image where a folder is worked through."""
-        return (*self.tagging.open_first(desk), desk)
-
-    def examples_value(self) -> dict[str, Any]:
-        pictures = [
-            {"name": name, "src": f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"}
-            for name, data in self.tagging.examples
-        ]
-        return {"examples": pictures}
+    def first_value(self, desk: Desk) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Examples, and what the filmstrip starts with."""
+        album, pictures = self.tagging.own_album, []
+        for photo in [] if self.tagging.is_queue(desk) else album.photos:
+            name = photo.name.rpartition(".")[0].replace("-", " ")
+            small = thumbnail(photo.read(self.tagging.settings.max_upload_bytes), EXAMPLE_PIXELS)
+            pictures.append({"name": name, "src": f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"})
+        return {"examples": pictures}, self.queue.value(desk)
 
     def tags_again(self, swapped: Any) -> None:
         """After that event another model may be in use: what is open is tagged by it, and the decisions stay."""
@@ -89,12 +178,14 @@ class TagTab:
         swapped.then(self._tag_again, inputs, self.shown, concurrency_limit=TAGGING_AT_ONCE, **QUIET)
 
     def _tag_again(self, decisions: Decisions | None, desk: Desk) -> Steps:
+        with suppress(DemoError):  # its model could not be loaded again, which opening an image tells
+            self.queue.start(desk)
         if decisions is None or not self.tagging.is_of_another_model(decisions, desk):
-            yield gr.skip(), gr.skip(), gr.skip(), gr.skip()
+            yield gr.skip(), gr.skip(), gr.skip(), *self._look(desk)
             return
         yield self._busy(desk)
         view = self.tagging.tag_again(decisions, desk)
         if view is None:
-            yield gr.skip(), Status("note", ""), {"keep": True}, desk
+            yield gr.skip(), Status("note", ""), {"keep": True}, *self._look(desk)
         else:
-            yield gr.skip(), view.editor, view.facts, desk
+            yield gr.skip(), view.editor, view.facts, *self._look(desk)

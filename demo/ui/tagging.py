@@ -6,14 +6,14 @@ that model or not at all, whatever was opened or loaded meanwhile. Wiring and la
 
 from __future__ import annotations
 
-from functools import cached_property
+import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from PIL import Image
-
+from demo.album import Album, Look
+from demo.albums import Albums
 from demo.corrections import Corrections
-from demo.errors import DemoError, ImageRejected
+from demo.errors import DemoError
 from demo.images import decode, extension, find_images, thumbnail
 from demo.models import Models
 from demo.own_curve import OwnCurve, OwnCurves
@@ -22,9 +22,10 @@ from demo.settings import EXAMPLES, Settings
 from demo.tagger import Tagged, Tagger
 from demo.ui.desk import Desk, Draft, OpenImage, OpenImages
 from demo.ui.tag_editor import Decisions, EditorState, Status
+from demo.walk import Walk
 
 SHOWN_BY_BROWSERS = ("jpg", "png", "webp", "gif", "bmp", "avif")
-PREVIEW_PIXELS, THUMBNAIL_PIXELS = 1600, 128
+PREVIEW_PIXELS = 1600
 
 Picture = tuple[bytes, str] | None
 
@@ -40,31 +41,39 @@ class View(NamedTuple):
 class Tagging:
     """One for the whole page; what belongs to one visitor is passed in as a `Desk`."""
 
-    def __init__(self, settings: Settings, models: Models, corrections: Corrections, examples: Path = EXAMPLES) -> None:
-        self.settings, self.models, self.corrections = settings, models, corrections
+    def __init__(
+        self, settings: Settings, models: Models, corrections: Corrections, albums: Albums, examples: Path = EXAMPLES
+    ) -> None:
+        self.settings, self.models, self.corrections, self.albums = settings, models, corrections, albums
         self.open_images, self.own_curves = OpenImages(), OwnCurves(corrections)
-        has_examples = settings.images is None and examples.is_dir()
-        self.walk = find_images([settings.images or examples]) if settings.images or has_examples else []
+        given = settings.images or (examples if examples.is_dir() else None)
+        self.own_album = self.albums.add(Album(find_images([given] if given else [])))
 
-    @cached_property
-    def examples(self) -> list[tuple[str, bytes]]:
-        """Name and thumbnail of each example; empty while a folder of images is worked through."""
-        if self.settings.images is not None:
-            return []
-        return [(path.stem.replace("-", " "), thumbnail(path.read_bytes(), THUMBNAIL_PIXELS)) for path in self.walk]
+    def walk_of(self, desk: Desk) -> Walk:
+        """What the visitor works through: the folder of `--images` or the examples, until they bring photos."""
+        if desk.walk is None:
+            desk.walk = Walk(self.own_album)
+        return desk.walk
 
-    def open(self, data: bytes | None, decisions: Decisions | None, desk: Desk, name: str = "") -> View:
-        """Tag the bytes of an image; one that is refused leaves the page as it is, with a message."""
+    def is_queue(self, desk: Desk) -> bool:
+        """Whether there are photos to be worked through, and not examples to try."""
+        return self.settings.images is not None or self.walk_of(desk).album is not self.own_album
+
+    def open(
+        self, data: bytes | None, decisions: Decisions | None, desk: Desk, name: str = "", place: int | None = None
+    ) -> View:
+        """Tag the bytes of an image; one that is refused leaves the page as it is, with a message.
+
+        place: of the photo in what the visitor works through, which is tagged already or will be known as tagged.
+        """
         if data is None:
-            self._leave(decisions, desk)
-            return self._nothing(desk)
+            return self.nothing(decisions, desk)
         try:
-            image = decode(data, self.settings.max_upload_bytes)
-            opened = OpenImage(data, extension(data), image.size, name)
-            tagger, tagged = self._tagged(image, desk)
+            opened, tagger, tagged = self._tagged(data, name, desk, place)
         except DemoError as error:
-            return self._refused(error, decisions)
+            return self.refused(error, decisions)
         self._leave(decisions, desk)
+        self.walk_of(desk).place = place
         digest = desk.image = self.open_images.add(opened)
         draft, note = self._kept(digest, desk)
         desk.settled = Draft() if digest in desk.drafts else draft
@@ -73,46 +82,6 @@ class Tagging:
             _state(tagger, digest, tagged.scores, draft, note, self.own_curves.look(tagger, digest, tagged.scores)),
             self._facts(opened, tagger, tagged.milliseconds, desk),
         )
-
-    def open_upload(self, data: bytes | None, decisions: Decisions | None, desk: Desk) -> View:
-        view = self.open(data, decisions, desk)
-        if not isinstance(view.editor, Status):
-            desk.place = None
-            view.facts["place"] = None
-        return view
-
-    def open_place(self, place: int, decisions: Decisions | None, desk: Desk) -> View:
-        """Open an image of the walk; place counts from 0."""
-        if not 0 <= place < len(self.walk):
-            return self._refused(ImageRejected("There is no such image."), decisions)
-        desk.place, path = place, self.walk[place]
-        try:
-            return self.open(path.read_bytes(), decisions, desk, path.name)
-        except OSError as error:
-            return self._refused(ImageRejected(f"{path.name} cannot be read.", f"{error.strerror}."), decisions)
-
-    def open_first(self, desk: Desk) -> View:
-        """What the page starts with: the first image of `--images`, or nothing."""
-        if self.settings.images is None or not self.walk:
-            return self._nothing(desk)
-        return self.open_place(0, None, desk)
-
-    def go_on(self, decisions: Decisions | None, desk: Desk) -> View:
-        """The next image of the walk; an image from elsewhere, and the last one, make room for another."""
-        if desk.place is None and decisions is None:
-            place = 0
-        elif desk.place is None:
-            place = len(self.walk)
-        else:
-            place = desk.place + 1
-        if place < len(self.walk):
-            return self.open_place(place, decisions, desk)
-        self._leave(decisions, desk)
-        was_last, desk.place = desk.place is not None, None
-        view = self._nothing(desk)
-        if was_last and self.settings.images is not None:
-            return view._replace(editor=Status("note", "That was the last image of the folder.", clear=True))
-        return view
 
     def save(self, decisions: Decisions | None, desk: Desk) -> Status:
         """Write the row; the message says what was saved, or why nothing was."""
@@ -156,9 +125,9 @@ class Tagging:
         if opened is None:
             return None
         try:
-            tagger, tagged = self._tagged(decode(opened.data, self.settings.max_upload_bytes), desk)
+            opened, tagger, tagged = self._tagged(opened.data, opened.name, desk, self.walk_of(desk).place)
         except DemoError as error:
-            return self._refused(error, decisions)
+            return self.refused(error, decisions)
         if desk.image != digest:
             return None
         draft = Draft(decisions.confirmed, decisions.rejected)
@@ -169,14 +138,27 @@ class Tagging:
             self._facts(opened, tagger, tagged.milliseconds, desk),
         )
 
-    def _tagged(self, image: Image.Image, desk: Desk) -> tuple[Tagger, Tagged]:
-        """An image tagged by the visitor's model; once more where they changed it meanwhile."""
+    def _tagged(self, data: bytes, name: str, desk: Desk, place: int | None) -> tuple[OpenImage, Tagger, Tagged]:
+        """An image tagged by the visitor's model, or as it was tagged ahead; once more where they changed it meanwhile.
+
+        milliseconds are 0 for one that was tagged ahead.
+        """
+        album = None if place is None else self.walk_of(desk).album
+        digest, look, image = hashlib.sha256(data).hexdigest(), album and album.looks[place], None
         while True:
             model = desk.model
             tagger = self.models.get(model)
-            tagged = tagger.tag(image)
+            scores = album.sheet(tagger).of(place) if look is not None and look.digest == digest else None
+            if scores is not None:
+                tagged = Tagged(scores, 0)
+            else:
+                image = image or decode(data, self.settings.max_upload_bytes)
+                look, tagged = Look(digest, extension(data), image.size), tagger.tag(image)
+                if album is not None:
+                    album.seen(place, look)
+                    album.sheet(tagger).put(place, tagged.scores)
             if desk.model == model:
-                return tagger, tagged
+                return OpenImage(data, look.extension, look.size, name), tagger, tagged
 
     def _kept(self, digest: str, desk: Desk) -> tuple[Draft, str]:
         """What was decided on an image before, and a note that says so."""
@@ -195,24 +177,28 @@ class Tagging:
             digest = decisions.key.partition(":")[0]
             desk.leave(digest, decisions.confirmed, decisions.rejected, decisions.threshold)
 
-    def _refused(self, error: DemoError, decisions: Decisions | None) -> View:
+    def refused(self, error: DemoError, decisions: Decisions | None) -> View:
         """The image before, untouched, and why the new one is not shown."""
         before = self.open_images.get(decisions.key.partition(":")[0]) if decisions else None
         kept = "" if before is None else " The image before is still open."
         return View(before and _shown(before), Status("error", f"{error}{kept}"), {"keep": before is not None})
 
-    def _nothing(self, desk: Desk) -> View:
-        desk.image = ""
-        return View(None, None, {})
+    def nothing(self, decisions: Decisions | None, desk: Desk, note: str = "") -> View:
+        """No image, and why; what was decided on the one before is kept."""
+        self._leave(decisions, desk)
+        desk.image, self.walk_of(desk).place = "", None
+        return View(None, Status("note", note, clear=True) if note else None, {})
 
     def _facts(self, opened: OpenImage, tagger: Tagger, milliseconds: float, desk: Desk) -> dict[str, Any]:
-        where = {"number": desk.place + 1, "of": len(self.walk)} if desk.place is not None else None
+        walk = self.walk_of(desk)
+        where = {"number": walk.number, "of": len(walk.album)} if walk.place is not None else None
+        took = f"{milliseconds:.0f} ms" if milliseconds else "tagged ahead"
         return {
             "name": opened.name,
-            "place": where if self.settings.images is not None else None,
+            "place": where if self.is_queue(desk) else None,
             "size": f"{opened.size[0]} × {opened.size[1]} px",
             "model": tagger.checkpoint.identity,
-            "took": f"{milliseconds:.0f} ms on {tagger.device}, {tagger.precision}",
+            "took": f"{took} on {tagger.device}, {tagger.precision}",
         }
 
 

@@ -13,6 +13,7 @@ import gradio as gr
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from demo.albums import Albums
 from demo.corrections import Corrections
 from demo.settings import Settings
 from demo.tables import read_table
@@ -37,7 +38,7 @@ class Tab:
         with gr.Blocks(analytics_enabled=False) as blocks:
             tab = CorrectionsTab(self.corrections)
             blocks.load(tab.look, None, tab.shown)
-        options = launch_options(Settings(corrections=folder / "corrections"))
+        options = launch_options(Settings(corrections=folder / "corrections"), Albums(1, 1, 1))
         options = {key: value for key, value in options.items() if key not in ("ssr_mode", "quiet", "js")}
         self.url = serve(blocks, server_port=free_port(), **options)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import FilePayload, Locator, Page, expect
 
+from demo.albums import Albums
 from demo.checkpoint import Checkpoint, save_checkpoint
 from demo.corrections import Corrections
 from demo.images import decode
@@ -50,10 +51,11 @@ class Site:
         )
         self.models = Models(self.settings)
         self.retraining = make_retraining(self.settings)
+        self.albums = Albums(2, 1000, 1 << 28)
         self.corrections = Corrections(self.settings.corrections)
         self.names = self.models.own.checkpoint.labels.names
-        blocks = build_page(self.settings, self.models, self.retraining)
-        options = launch_options(self.settings)
+        blocks = build_page(self.settings, self.models, self.albums, self.retraining)
+        options = launch_options(self.settings, self.albums)
         options = {key: value for key, value in options.items() if key not in ("ssr_mode", "quiet")}
         self.url = serve(blocks, server_port=free_port(), **options)  # gradio leaks a socket for each port it tries
         self.open()
@@ -207,28 +209,6 @@ def test_decisions_return_with_their_image(site: Site, make_image: Callable[...,
     expect(site.id("status")).to_contain_text("not saved yet")
 
 
-def test_the_first_image_of_a_folder_opens_by_itself_and_next_walks_on(
-    page: Page, serve: Callable[..., str], tmp_path: Path, tiny_checkpoint: Path, image_folder: Path
-) -> None:
-    (image_folder / "0a.png").write_bytes(b"broken")
-    site = Site(page, serve, tmp_path, tiny_checkpoint, images=image_folder)
-    facts = page.locator(".facts p")
-    expect(facts).to_contain_text("1 of 9")
-    expect(facts).to_contain_text("0.png")
-    expect(page.locator("#examples")).to_be_hidden()
-    site.id("next").click()
-    expect(site.id("status")).to_have_attribute("data-state", "error")
-    for number in range(3, 10):
-        site.id("next").click()
-        expect(facts).to_contain_text(f"{number} of 9")
-    site.save()
-    site.id("next").click()
-    expect(site.id("status")).to_contain_text("last image")
-    assert (site.settings.corrections / site.rows()[0]["file_name"]).read_bytes() == (
-        image_folder / "7.png"
-    ).read_bytes()
-
-
 def test_two_people_do_not_meet(site: Site, make_image: Callable[..., bytes], browser: object) -> None:
     other = site.page.context.browser.new_context().new_page()
     other.goto(site.url)
@@ -355,7 +335,7 @@ def test_image_and_editor_fit_the_screen(site: Site) -> None:
         assert box["y"] >= 0
         assert box["y"] + box["height"] <= 900
     site.page.set_viewport_size({"width": 390, "height": 844})
-    tops = [site.page.locator(part).bounding_box()["y"] for part in ("#image", "#editor", "#examples")]
+    tops = [site.page.locator(part).bounding_box()["y"] for part in ("#image", "#editor", "#queue")]
     assert tops == sorted(tops)
     assert site.page.evaluate("document.documentElement.scrollWidth") <= 390
 

@@ -1,0 +1,285 @@
+// The filmstrip: photos that are worked through, as many of their thumbnails in the page as can be seen; and bringing them.
+const STEP = 76; // a thumbnail and the gap beside it, in px; page.css has the same
+const SPARE = 6;
+const AT_ONCE = 3;
+const KEPT = "tagloop-album";
+const WORDS = { t: "to do", d: "done", s: "skipped", e: "changed, not saved", f: "cannot be read" };
+const film = named("filmstrip");
+const [strip, rail, bar, work, problem] = [".strip", ".rail", ".bar", ".work", ".problem"].map(find);
+const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+const count = (states, letter) => states.split(letter).length - 1;
+
+let value; // what Python pushed last
+let order = []; // places, in the order in which they stand
+let shown = new Map(); // place → node
+let focused = 0; // index in the order that Tab reaches
+let entered = false;
+let opened; // the place that was scrolled to last
+let waiting = []; // files that wait for a place to go, then for their turn
+let sending; // { total, done, left: [reasons], stop } while files travel
+let leftOut = ""; // what of the last files was refused, and why
+
+// The strip
+
+const label = (place, index) => `Photo ${index + 1} of ${order.length}, ${WORDS[value.states[place]]}`;
+
+function tile(place, index) {
+  const picture = make("img", { alt: "", decoding: "async", draggable: false });
+  picture.src = `albums/${value.token}/${place}/thumbnail`;
+  const node = make("button", { type: "button", tabIndex: -1 }, picture, make("i"));
+  node.setAttribute("role", "option");
+  node.dataset.place = place;
+  node.style.left = `${index * STEP}px`;
+  return node;
+}
+
+/** Put what can be seen into the page, take out what cannot. */
+function drawTiles() {
+  const first = Math.max(0, Math.floor(strip.scrollLeft / STEP) - SPARE);
+  const last = Math.min(order.length, Math.ceil((strip.scrollLeft + strip.clientWidth) / STEP) + SPARE);
+  const wanted = new Set([focused]);
+  for (let index = first; index < last; index++) wanted.add(index);
+  const next = new Map();
+  for (const index of wanted) {
+    const place = order[index];
+    if (place === undefined) continue;
+    const node = shown.get(place) ?? tile(place, index);
+    const state = value.states[place];
+    if (node.dataset.state !== state) {
+      node.dataset.state = state;
+      node.title = value.problems[place] ?? WORDS[state];
+    }
+    node.style.left = `${index * STEP}px`;
+    node.tabIndex = index === focused ? 0 : -1;
+    node.setAttribute("aria-label", label(place, index));
+    node.setAttribute("aria-selected", place === value.at);
+    next.set(place, node);
+  }
+  for (const [place, node] of shown) if (!next.has(place)) node.remove();
+  for (const [place, node] of next) if (!shown.has(place)) rail.append(node);
+  shown = next;
+}
+
+function scrollTo(index) {
+  const middle = index * STEP - (strip.clientWidth - STEP) / 2;
+  strip.scrollLeft = Math.max(0, middle);
+}
+
+function focusOn(index) {
+  focused = Math.min(Math.max(index, 0), order.length - 1);
+  const left = focused * STEP;
+  if (left < strip.scrollLeft || left + STEP > strip.scrollLeft + strip.clientWidth) scrollTo(focused);
+  drawTiles();
+  shown.get(order[focused])?.focus({ preventScroll: true });
+}
+
+function pick(node) {
+  if (node) trigger("pick", { index: Number(node.dataset.place) });
+}
+
+// Around it
+
+function drawBar() {
+  const { states } = value;
+  const [done, skipped, failed] = ["d", "s", "f"].map((letter) => count(states, letter));
+  find(".counts b").textContent = `${done} of ${states.length} done`;
+  const more = [skipped && `${skipped} skipped`, failed && `${failed} cannot be read`].filter(Boolean);
+  find(".counts span").textContent = more.join(" · ");
+  named("order").value = value.by;
+  named("close-queue").hidden = !value.own;
+}
+
+function remaining(seconds) {
+  if (seconds === null) return "";
+  return seconds < 90 ? ` · ${Math.max(1, Math.round(seconds))} s left` : ` · ${Math.round(seconds / 60)} min left`;
+}
+
+function drawWork() {
+  const bar = find("progress");
+  const stop = named("cancel-tagging");
+  const total = value.states?.length ?? 0;
+  const text = find(".work span");
+  const unfinished = value.token && value.tagged < total;
+  work.hidden = !(sending || (value.token && (value.running || unfinished)));
+  if (sending) {
+    bar.value = sending.total ? sending.done / sending.total : 0;
+    text.textContent = `Bringing ${sending.done.toLocaleString("en")} of ${plural(sending.total, "file")}`;
+    stop.textContent = "Stop";
+  } else if (!work.hidden) {
+    bar.value = total ? value.tagged / total : 0;
+    text.textContent = value.running
+      ? `Tagged ${value.tagged.toLocaleString("en")} of ${total.toLocaleString("en")}${remaining(value.eta_seconds)}`
+      : `Stopped at ${value.tagged.toLocaleString("en")} of ${total.toLocaleString("en")}; the rest is tagged when it is opened`;
+    stop.textContent = value.running ? "Stop" : "Go on";
+  }
+}
+
+function tell(text) {
+  problem.textContent = text;
+  problem.hidden = !text;
+}
+
+drawing((pushed) => {
+  const before = value;
+  value = pushed;
+  const total = value.states?.length ?? 0;
+  const places = value.order ? new Int32Array(Uint8Array.from(atob(value.order), (c) => c.charCodeAt(0)).buffer) : null;
+  order = places ? Array.from(places) : Array.from({ length: total }, (_, place) => place);
+  if (before?.token !== value.token) {
+    for (const node of shown.values()) node.remove();
+    shown = new Map();
+    opened = undefined;
+    focused = 0;
+    if (entered) sessionStorage.setItem(KEPT, value.own ? value.token : "");
+  }
+  const has = Boolean(value.token) && total > 0;
+  film.dataset.has = has ? "photos" : "nothing";
+  bar.hidden = strip.hidden = !has;
+  find(".invite").hidden = has;
+  document.getElementById("queue")?.classList.toggle("working", has);
+  if (has) {
+    rail.style.width = `${total * STEP - 4}px`;
+    if (before?.by !== value.by) opened = undefined;
+    if (value.at !== opened) {
+      opened = value.at;
+      const index = order.indexOf(value.at);
+      if (index >= 0) {
+        focused = index;
+        scrollTo(index);
+      }
+    }
+    drawBar();
+    drawTiles();
+  }
+  drawWork();
+  tell(value.message || value.problem || leftOut);
+  if (!entered) {
+    entered = true;
+    trigger("enter", { token: sessionStorage.getItem(KEPT) ?? "" });
+  }
+  if (waiting.length && value.own && !sending) send();
+});
+
+// Bringing photos
+
+/** Files from here on belong to the queue; the server is asked for a place for them first. */
+function bring(files) {
+  const photos = files.filter(({ name }) => !name.startsWith("."));
+  if (!photos.length) return;
+  waiting.push(...photos);
+  tell((leftOut = ""));
+  if (sending) sending.total += photos.length;
+  else if (value?.own) send();
+  else trigger("bring");
+}
+
+async function send() {
+  const mine = (sending = { total: waiting.length, done: 0, left: [], stop: new AbortController() });
+  drawWork();
+  let told = performance.now();
+  const one = async (file) => {
+    try {
+      const answer = await fetch(`albums/${value.token}/photos`, {
+        method: "POST",
+        headers: { "x-name": encodeURIComponent(file.path ?? file.name), "content-type": "application/octet-stream" },
+        body: file,
+        signal: mine.stop.signal,
+      });
+      const { error } = await answer.json().catch(() => ({}));
+      if (error || !answer.ok) mine.left.push(error ?? `${file.name} was refused.`);
+    } catch {
+      if (!mine.stop.signal.aborted) mine.left.push(`${file.name} did not arrive: the server cannot be reached.`);
+    }
+    mine.done++;
+    drawWork();
+    if (performance.now() - told > 1000) {
+      told = performance.now();
+      trigger("brought");
+    }
+  };
+  const worker = async () => {
+    while (waiting.length && !mine.stop.signal.aborted) await one(waiting.shift());
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  sending = undefined;
+  waiting = [];
+  if (mine.left.length) {
+    const more = mine.left.length > 3 ? `\nand ${plural(mine.left.length - 3, "more file")} left out` : "";
+    leftOut = mine.left.slice(0, 3).join("\n") + more;
+    tell(leftOut);
+  }
+  drawWork();
+  trigger("brought");
+}
+
+/** All files below what was dropped, folders looked through; hidden ones left out. */
+async function filesIn(entry, path = "") {
+  if (entry.name.startsWith(".")) return [];
+  if (entry.isFile) {
+    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+    file.path = path + file.name;
+    return [file];
+  }
+  const reader = entry.createReader();
+  const found = [];
+  for (;;) {
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!some.length) break;
+    for (const inner of some) found.push(...(await filesIn(inner, `${path}${entry.name}/`)));
+  }
+  return found;
+}
+
+const isPhoto = ({ name, type }) => type.startsWith("image/") || /\.(zip|hei[cf]|avif|tiff?|jfif)$/i.test(name);
+
+function choose(folder) {
+  const input = make("input", { type: "file", multiple: true });
+  if (folder) input.webkitdirectory = true;
+  else input.accept = "image/*,.heic,.heif,.zip,application/zip";
+  input.addEventListener("change", () => {
+    const files = Array.from(input.files);
+    for (const file of files) file.path = file.webkitRelativePath || file.name;
+    bring(files.filter(isPhoto));
+    if (files.length && !files.some(isPhoto)) tell("There are no photos in this folder.");
+  });
+  input.click();
+}
+
+async function dropped({ detail: entries }) {
+  const files = (await Promise.all(entries.map((entry) => filesIn(entry)))).flat();
+  bring(files.filter(isPhoto));
+  if (!files.some(isPhoto)) tell("What was dropped holds no photos.");
+}
+
+named("add-photos").addEventListener("click", () => choose(false));
+named("add-folder").addEventListener("click", () => choose(true));
+named("close-queue").addEventListener("click", () => {
+  leftOut = "";
+  trigger("close");
+});
+named("order").addEventListener("change", (event) => trigger("sort", { by: event.target.value }));
+named("cancel-tagging").addEventListener("click", () => {
+  if (sending) sending.stop.abort();
+  else trigger(value.running ? "cancel" : "go_on");
+});
+rail.addEventListener("click", (event) => pick(event.target.closest("[data-place]")));
+rail.addEventListener("focusin", (event) => {
+  const node = event.target.closest("[data-place]");
+  if (node) focused = order.indexOf(Number(node.dataset.place));
+});
+strip.addEventListener("keydown", (event) => {
+  const to = { ArrowRight: focused + 1, ArrowLeft: focused - 1, Home: 0, End: order.length - 1 }[event.key];
+  if (to === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  focusOn(to);
+});
+let drawn = 0;
+strip.addEventListener("scroll", () => {
+  drawn ||= requestAnimationFrame(() => {
+    drawn = 0;
+    if (element.isConnected && value?.token) drawTiles();
+  });
+}, { passive: true });
+new ResizeObserver(() => value?.token && drawTiles()).observe(strip);
+const listening = new AbortController();
+document.addEventListener("tagloop-files", (event) => (element.isConnected ? dropped(event) : listening.abort()), { signal: listening.signal });
