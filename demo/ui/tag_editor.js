@@ -30,6 +30,7 @@ function draw(moving) {
   const focused = box.contains(document.activeElement) && document.activeElement;
   const all = focused ? allChips() : [];
   sections.forEach(drawSection);
+  number();
   const { unseen, lower } = totals;
   find(".rest").textContent = unseen
     ? `${unseen.toLocaleString("en")} more active labels are counted but not shown.`
@@ -57,8 +58,16 @@ function drawNumbers() {
   const [shift, own] = [threshold - recommended, value.tuned_labels === 1 ? "1 label" : `${value.tuned_labels.toLocaleString("en")} labels`];
   const by = tags.tuned && shift ? `, ${shift > 0 ? "+" : "−"}${text(Math.abs(shift))}` : "";
   find(".tuned span").textContent = tags.tuned ? `Tuned thresholds in use for ${own}${by}` : `Tuned for ${own}`;
+  announce();
+}
+
+const SPOKEN = { active: "active", candidate: "not active", confirmed: "confirmed", rejected: "rejected" };
+
+/** Say how many labels are active once the hand rests, and before that what became of a label without the focus. */
+function announce(name) {
   clearTimeout(announcement);
-  announcement = setTimeout(() => (find(".announcer").textContent = `${totals.count} labels active`), 600);
+  const [count, about] = [`${totals.count} labels active`, name === undefined ? "" : `${name} ${SPOKEN[tags.state(name)]}. `];
+  announcement = setTimeout(() => (find(".announcer").textContent = about + count), 600);
 }
 
 /** A control that was just disabled would drop the focus, and the keys with it. */
@@ -196,50 +205,7 @@ function goBack() {
   trigger("previous");
 }
 
-// Keys on chips and on the editor
-
-/** The chip that an arrow key leads to: the neighbour, or the nearest one in the next row. */
-function neighbour(chip, key) {
-  const all = allChips();
-  if (key === "Home" || key === "End") return all.at(key === "Home" ? 0 : -1);
-  if (chip === undefined || !all.includes(chip)) return roving;
-  if (key === "ArrowRight" || key === "ArrowLeft") return all[all.indexOf(chip) + (key === "ArrowRight" ? 1 : -1)];
-  const down = key === "ArrowDown";
-  const from = chip.getBoundingClientRect();
-  const beyond = all
-    .map((other) => [other, other.getBoundingClientRect()])
-    .filter(([, at]) => (down ? at.top > from.top : at.top < from.top));
-  const row = beyond.at(down ? 0 : -1)?.[1].top;
-  const aside = ([, at]) => Math.abs(at.left + at.width / 2 - from.left - from.width / 2);
-  return beyond.filter(([, at]) => at.top === row).sort((a, b) => aside(a) - aside(b))[0]?.[0];
-}
-
-const COMMANDS = {
-  "/": () => field.focus(),
-  s: () => send("listed"),
-  n: goOn,
-  p: goBack,
-  "[": () => move(-0.01),
-  "]": () => move(0.01),
-};
-
-function editorKey(event) {
-  const command = event.ctrlKey || event.metaKey;
-  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (root.dataset.view !== "ready" && key !== "n" && key !== "p") return;
-  if (command && (key === "z" || key === "y")) {
-    if (event.target === field && field.value) return;
-    (key === "y" || event.shiftKey ? redo : undo).click();
-  } else if (command || event.altKey || event.target === field) {
-    return;
-  } else if (COMMANDS[key]) {
-    COMMANDS[key]();
-  } else if (/^(Arrow|Home$|End$)/.test(key) && !isRange(event.target)) {
-    neighbour(document.activeElement, key)?.focus();
-  } else return;
-  event.preventDefault();
-}
-
+tellKeys();
 list.id = `labels-${Math.random().toString(36).slice(2)}`;
 field.setAttribute("aria-controls", list.id);
 for (const [kind, react] of [["input", slide], ["change", changed], ["pointerdown", holdHeight]]) {
@@ -257,6 +223,7 @@ cutOut.addEventListener("click", toggleCut);
 take.addEventListener("click", takeBest);
 plotSwitch.addEventListener("click", () => choose({ plot: !choices.plot }));
 for (const [name, button] of Object.entries(sources)) button.addEventListener("click", () => choose({ own: name === "own" }));
+named("show-keys").addEventListener("click", openKeyMap);
 undo.addEventListener("click", () => step("undo"));
 redo.addEventListener("click", () => step("redo"));
 save.addEventListener("click", () => send("listed"));

@@ -28,7 +28,15 @@ if TYPE_CHECKING:
     from demo.own_curve import OwnCurve
 
 _TYPED = re.compile(r"(?!\s)[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,200}(?<!\s)")  # a new label
-SCRIPTS = ("tag_editor_model.js", "tag_editor_add.js", "tag_editor_groups.js", "tag_editor_curve.js", "tag_editor.js")
+SCRIPTS = (
+    "key_map.js",
+    "tag_editor_model.js",
+    "tag_editor_add.js",
+    "tag_editor_groups.js",
+    "tag_editor_curve.js",
+    "tag_editor_keys.js",
+    "tag_editor.js",
+)
 _revisions = itertools.count(1)  # an equal value would not be noticed in the page
 
 

@@ -140,7 +140,8 @@ CONTRASTS = """root => {
   const light = ([r, g, b]) => 0.2126 * r + 0.7152 * g + 0.0722 * b;
   const worst = {};
   for (const node of root.querySelectorAll('.chip bdi, .chip small, .band, .rest, .count span, .curve, .status, ' +
-      '.actions button, .keys span, .value, .reset, .add > kbd, .title bdi, .title output, .tuned span')) {
+      '.actions button, .keys span, .keys button, .value, .reset, .add > kbd, .title bdi, .title output, .tuned span, ' +
+      '.curve span, .curve button, .ways button, dt kbd, dd, header h2, h3, header button')) {
     if (node.disabled) continue;
     const behind = [];
     for (let at = node; at; at = at.parentElement) behind.unshift(getComputedStyle(at).backgroundColor);

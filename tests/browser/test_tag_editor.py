@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import Page, expect
 
+from demo.own_curve import OwnCurve
+from demo.thresholds import Curve
 from demo.ui.tag_editor import Decisions, EditorState, Status, TagEditor
 from tests.browser.editor_bench import CONTRASTS, CURVE, SKY, SWEEP, Bench, Editor, made_up, open_editor, state
 
@@ -408,7 +410,10 @@ def test_decisions_and_slider_outlive_being_taken_off_the_page(editor: Editor) -
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_has_aa_contrast(page: Page, bench: Bench, theme: str) -> None:
     editor = open_editor(page, bench, theme)
-    editor.push(state(curve=CURVE))
+    editor.push(state(curve=CURVE, own_curve=OwnCurve(30, Curve(**CURVE)), thresholds=[0.5] * len(SKY)))
+    editor.field.fill("brand new")
+    editor.press("Enter")
+    editor.page.get_by_test_id("mcut").click()
     editor.chip("sky").click()
     editor.chip("tree").click()
     editor.slide(0.36)
