@@ -27,7 +27,7 @@ from demo.ui.tagging import Tagging
 from demo.ui.theme import theme
 
 CACHE_SECONDS = 24 * 3600
-STYLES = ("page", "key_map")
+STYLES = ("page", "key_map", "why")
 
 
 def build_page(
