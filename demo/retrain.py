@@ -2,7 +2,8 @@
 
 The process has a session of its own and writes `log.txt` and `progress.json` into its out folder; this module
 reads them, so that a page that is reloaded, or a second one, sees the same run. A request that comes while one runs
-waits for its turn. Trains nothing itself, and forgets what waits when the server ends.
+waits for its turn, and what the last one came to is kept beside it. Trains nothing itself, and forgets all of it when
+the server ends.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ class Run:
     state: idle (none was started), running, done, failed or interrupted. model: the ref it starts from. loss: of the
     last step, None until known. eta_seconds: of this phase. history: one entry an epoch (`phase`, `epoch`, `epochs`,
     `loss`). metrics: the whole `metrics.json` once done. message: why it ended, for a person. waiting: requests whose
-    turn comes after it.
+    turn comes after it. is_stale: the corrections have changed since it began, so it cannot go on. is_queued: its going
+    on is among those that wait. before: of a run that goes on, the one that ended last.
     """
 
     state: str = "idle"
@@ -53,18 +55,38 @@ class Run:
     metrics: dict[str, Any] = field(default_factory=dict)
     message: str = ""
     waiting: int = 0
+    is_stale: bool = False
+    is_queued: bool = False
+    before: Run | None = None
+
+    @property
+    def name(self) -> str:
+        """What its folder is called; empty for none."""
+        return Path(self.out).name
+
+    @property
+    def ended(self) -> Run:
+        """The run that ended last: this one, unless it goes on."""
+        return self if self.state != "running" else self.before or Run()
 
 
 @dataclass(frozen=True)
 class _Request:
+    """out: the folder of the run to go on with, None for a new one. version: of the CSV when that run began."""
+
     csv: Path
     model: str
     flags: tuple[str, ...]
+    out: Path | None = None
+    version: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
 class _Started:
-    """A process, and how its folder stood before it: what a run that it goes on with had left there."""
+    """A process, and how its folder stood before it: what a run that it goes on with had left there.
+
+    request: what to ask to go on with it. out: its folder.
+    """
 
     process: subprocess.Popen
     request: _Request
@@ -81,6 +103,7 @@ class Retraining:
         self._command = tuple(command)
         self._lock = threading.RLock()
         self._last: _Started | None = None
+        self._before: _Started | None = None
         self._waiting: deque[_Request] = deque()
         self._closed = False
 
@@ -90,25 +113,35 @@ class Retraining:
         The CSV is read when the run begins. Raises BadInput where too many wait, where no folder can be made, and
         where retraining is closed.
         """
+        return self._ask(_Request(csv, model, tuple(flags)))
+
+    def resume(self, name: str) -> Run:
+        """Go on with the run that ended last, now or after what runs, if `name` is what its folder is called.
+
+        Raises BadInput where it is another, where it was not interrupted and did not fail, where the corrections have
+        changed, and as `start` does.
+        """
         with self._lock:
             self._check_open()
-            request = _Request(csv, model, tuple(flags))
+            ended = self.status().ended
+            if ended.name != name or ended.state not in ("interrupted", "failed"):
+                raise BadInput("There is no such fine-tune to go on with.", "It is not the one that ended last.")
+            if ended.is_stale:
+                raise BadInput("It cannot go on.", "The corrections have changed since it began.", "Start anew.")
+            return self._ask(next(one.request for one in (self._last, self._before) if one and one.out.name == name))
+
+    def _ask(self, request: _Request) -> Run:
+        with self._lock:
+            self._check_open()
             if not self._is_running():
-                self._begin(request, self._new_folder())
+                self._begin(request)
+            elif request.out is not None and request in self._waiting:
+                pass  # asked for twice
             elif len(self._waiting) < MAX_WAITING:
                 self._waiting.append(request)
             else:
                 why = f"{MAX_WAITING} more wait for it to end."
                 raise BadInput("A fine-tune is running already.", why, "Wait for one to end, or cancel one.")
-        return self.status()
-
-    def resume(self) -> Run:
-        """Go on with the last run, where it was interrupted or failed. Raises BadInput where it was not."""
-        with self._lock:
-            self._check_open()
-            if self._last is None or self.status().state not in ("interrupted", "failed"):
-                raise BadInput("There is no fine-tune to go on with.", "None was interrupted.", "Start one.")
-            self._begin(self._last.request, self._last.out, resume=True)
         return self.status()
 
     def forget_waiting(self) -> Run:
@@ -126,10 +159,13 @@ class Retraining:
     def _is_running(self) -> bool:
         return self._last is not None and self._last.process.poll() is None
 
-    def _begin(self, request: _Request, out: Path, resume: bool = False) -> None:
+    def _begin(self, request: _Request) -> None:
         """Start a process, and a thread that begins the next request when it has ended."""
+        out, goes_on = request.out or self._new_folder(), request.out is not None
+        if not goes_on:
+            request = replace(request, out=out, version=_version(request.csv))
         try:
-            out.mkdir(parents=True, exist_ok=resume)
+            out.mkdir(parents=True, exist_ok=goes_on)
         except OSError as error:
             raise BadInput(f"{out} cannot be made.", f"{error.strerror}.", "Name a new folder.") from error
         arguments = ["--csv", str(request.csv), "--model", request.model, "--out", str(out), *request.flags]
@@ -137,13 +173,15 @@ class Retraining:
         with (out / LOG).open("ab") as log:
             log_bytes = log.tell()
             process = subprocess.Popen(
-                [*self._command, *arguments, *(["--resume"] if resume else [])],
+                [*self._command, *arguments, *(["--resume"] if goes_on else [])],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        if self._last is not None and self._last.out != out:
+            self._before = self._last
         self._last = _Started(process, request, out, log_bytes, progress)
         threading.Thread(target=self._then_next, args=(process,), daemon=True).start()
 
@@ -152,45 +190,25 @@ class Retraining:
         with self._lock:
             if self._waiting and not self._closed and not self._is_running():
                 with suppress(BadInput):  # no folder can be made: it goes on waiting, and who starts another is told
-                    self._begin(self._waiting[0], self._new_folder())
+                    self._begin(self._waiting[0])
                     self._waiting.popleft()
 
     def status(self) -> Run:
-        """The last run as it stands now."""
+        """The last run as it stands now, and beside it, where it goes on, the one that ended before it."""
         with self._lock:
-            last, waiting = self._last, len(self._waiting)
+            last, before, waiting = self._last, self._before, tuple(self._waiting)
         if last is None:
             return Run()
-        out, code = last.out, last.process.poll()  # before the files: what it wrote before it ended is then seen
-        progress, now = _json(out / PROGRESS), _version(out / PROGRESS)
-        its_own = progress if now != last.progress else {}
-        if code is None:
-            state = "running"
-        elif code in (-signal.SIGTERM, EXIT_INTERRUPTED):
-            state = "interrupted"
-        else:
-            state = "done" if code == EXIT_DONE and its_own.get("state") == "done" else "failed"
-        message = ""
-        if state == "failed":
-            message = (its_own.get("state") == "failed" and its_own.get("message")) or _last_words(last)
-        known = {
-            key: progress[key]
-            for key in ("phase", "step", "steps", "loss", "eta_seconds", "history")
-            if key in progress
-        }
-        return Run(
-            state=state,
-            out=str(out),
-            model=last.request.model,
-            metrics=_json(out / METRICS) if state == "done" else {},
-            waiting=waiting,
-            message=message,
-            **known,
-        )
+        run = _status(last, waiting)
+        return replace(run, before=_status(before, waiting)) if before and run.state == "running" else run
 
-    def cancel(self) -> Run:
-        """Ask the run to stop and wait until it has; what it trained so far can be resumed. What waits comes next."""
-        process = self._last and self._last.process
+    def cancel(self, name: str | None = None) -> Run:
+        """Ask the run to stop and wait until it has; what it trained so far can be resumed. What waits comes next.
+
+        name: what the folder of the run is called that is meant; another one goes on.
+        """
+        last = self._last
+        process = last.process if last is not None and name in (None, last.out.name) else None
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGTERM)
             try:
@@ -212,6 +230,35 @@ class Retraining:
         names = [stamp, *(f"{stamp}-{number}" for number in range(2, 100))]
         runs = self.settings.runs.absolute()
         return next(runs / name for name in names if not (runs / name).exists())
+
+
+def _status(started: _Started, waiting: Sequence[_Request]) -> Run:
+    out, code = started.out, started.process.poll()  # before the files: what it wrote before it ended is then seen
+    progress, now = _json(out / PROGRESS), _version(out / PROGRESS)
+    its_own = progress if now != started.progress else {}
+    if code is None:
+        state = "running"
+    elif code in (-signal.SIGTERM, EXIT_INTERRUPTED):
+        state = "interrupted"
+    else:
+        state = "done" if code == EXIT_DONE and its_own.get("state") == "done" else "failed"
+    message = ""
+    if state == "failed":
+        message = (its_own.get("state") == "failed" and its_own.get("message")) or _last_words(started)
+    known = {
+        key: progress[key] for key in ("phase", "step", "steps", "loss", "eta_seconds", "history") if key in progress
+    }
+    return Run(
+        state=state,
+        out=str(out),
+        model=started.request.model,
+        metrics=_json(out / METRICS) if state == "done" else {},
+        waiting=len(waiting),
+        is_stale=state in ("interrupted", "failed") and _version(started.request.csv) != started.request.version,
+        is_queued=started.request in waiting,
+        message=message,
+        **known,
+    )
 
 
 def _last_words(started: _Started) -> str:

@@ -97,6 +97,70 @@ def test_a_second_request_waits_for_its_turn_and_then_runs(
     assert slow.cancel().state == "interrupted"
 
 
+def test_what_a_run_came_to_is_kept_while_the_next_one_runs(
+    retraining: Callable[[str], Retraining], tmp_path: Path
+) -> None:
+    runs = retraining(DONE)
+    runs.start(tmp_path / "c.csv", "tiny")
+    first = until(runs, lambda run: run.state == "done")
+    (tmp_path / "script.py").write_text(PREAMBLE + SLOW)
+    runs.start(tmp_path / "c.csv", "other")
+    second = until(runs, lambda run: run.step == 3)
+    assert (second.state, second.model, second.before, second.ended) == ("running", "other", first, first)
+    assert first.metrics["verdict"] == "better"
+    runs.start(tmp_path / "c.csv", "third")
+    interrupted = runs.cancel(second.name)
+    third = until(runs, lambda run: run.model == "third" and run.step == 3)
+    assert (third.ended.state, third.ended.name, third.before.before) == ("interrupted", second.name, None)
+    assert interrupted.ended.name in (second.name, first.name)  # the third may have begun
+    assert runs.cancel(second.name).state == "running"  # it is not the one that was meant
+    assert runs.cancel(third.name).ended.name == third.name
+
+
+def test_a_run_that_ended_goes_on_after_the_one_that_runs(
+    retraining: Callable[[str], Retraining], tmp_path: Path
+) -> None:
+    slow = retraining(SLOW)
+    slow.start(tmp_path / "c.csv", "tiny")
+    until(slow, lambda run: run.step == 3)
+    first = slow.cancel()
+    second = slow.start(tmp_path / "c.csv", "other")
+    assert not second.ended.is_queued
+    for _ in range(2):  # asked for twice, it waits once
+        asked = slow.resume(first.name)
+        assert (asked.waiting, asked.ended.is_queued) == (1, True)
+    with pytest.raises(BadInput, match="no such fine-tune to go on with"):
+        slow.resume(second.name)
+    slow.cancel()
+    again = until(slow, lambda run: run.model == "tiny" and run.state == "running")
+    assert (again.name, again.waiting, again.ended.name) == (first.name, 0, second.name)
+    with pytest.raises(BadInput, match="no such fine-tune to go on with"):
+        slow.resume(first.name)
+    slow.cancel()
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
+def test_a_run_does_not_go_on_where_the_corrections_have_changed(
+    retraining: Callable[[str], Retraining], tmp_path: Path
+) -> None:
+    slow, csv = retraining(SLOW), tmp_path / "c.csv"
+    csv.write_text("file_name,labels\n")
+    slow.start(csv, "tiny")
+    until(slow, lambda run: run.step == 3)
+    first = slow.cancel()
+    assert not first.is_stale
+    slow.resume(first.name)
+    until(slow, lambda run: run.step == 3)
+    with csv.open("a") as file:
+        file.write("cat.png,[]\n")
+    assert slow.cancel().is_stale
+    with pytest.raises(BadInput, match="The corrections have changed since it began"):
+        slow.resume(first.name)
+    slow.start(csv, "tiny")
+    until(slow, lambda run: run.step == 3)
+    assert not slow.cancel().is_stale
+
+
 def test_where_the_server_ends_the_run_is_stopped_and_no_other_begins(
     retraining: Callable[[str], Retraining], tmp_path: Path
 ) -> None:
@@ -109,7 +173,7 @@ def test_where_the_server_ends_the_run_is_stopped_and_no_other_begins(
     assert (closed.state, closed.waiting) == ("interrupted", 0)
     for thread in watching:
         thread.join()
-    for begin in (slow.resume, lambda: slow.start(tmp_path / "c.csv", "tiny")):
+    for begin in (lambda: slow.resume(closed.name), lambda: slow.start(tmp_path / "c.csv", "tiny")):
         with pytest.raises(BadInput, match="The server is ending"):
             begin()
     assert slow.status() == closed
@@ -149,12 +213,12 @@ def test_a_request_that_no_folder_can_be_made_for_goes_on_waiting(
 def test_an_interrupted_run_goes_on_in_its_own_folder(retraining: Callable[[str], Retraining], tmp_path: Path) -> None:
     slow = retraining(SLOW)
     slow.start(tmp_path / "c.csv", "tiny", ["--seed", "3"])
-    with pytest.raises(BadInput, match="no fine-tune to go on with"):
-        slow.resume()
+    with pytest.raises(BadInput, match="no such fine-tune to go on with"):
+        slow.resume(slow.status().name)
     until(slow, lambda run: run.step == 3)
     interrupted = slow.cancel()
     (tmp_path / "script.py").write_text(PREAMBLE + DONE)
-    slow.resume()
+    slow.resume(interrupted.name)
     run = until(slow, lambda run: run.state != "running")
     assert (run.state, run.out) == ("done", interrupted.out)
     assert run.metrics["arguments"][-3:] == ["--seed", "3", "--resume"]
@@ -172,7 +236,7 @@ def test_going_on_that_is_refused_is_a_failed_run_with_its_own_reason(
     assert until(first, lambda run: run.state != "running").state == state
     for script, message in ((BAD_INPUT, "The CSV decides nothing."), ("sys.exit(2)", "It ended with exit code 2.")):
         (tmp_path / "script.py").write_text(PREAMBLE + script)
-        first.resume()
+        first.resume(first.status().name)
         run = until(first, lambda run: run.state != "running")
         assert (run.state, run.message, run.step) == ("failed", message, 3)
 
@@ -224,6 +288,6 @@ def test_where_retraining_is_closed_nothing_starts(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="No fine-tune is started here"):
         closed.start(tmp_path / "c.csv", "tiny")
     with pytest.raises(BadInput, match="No fine-tune is started here"):
-        closed.resume()
+        closed.resume("one")
     assert closed.status() == Run()
     assert not (tmp_path / "runs").exists()

@@ -1,14 +1,14 @@
 // A fine-tune from start to swap, drawn from what the server says of it.
 const [start, use, useForAll, back, backForAll] = ["retrain", "use-model", "use-for-all", "previous-model", "previous-for-all"].map(named);
-const [stop, resume, forget, queue, problem] = [".stop", ".resume", ".forget", ".queue", ".problem"].map(find);
+const [stop, resume, forget, queue, problem, before] = [".stop", ".resume", ".forget", ".queue", ".problem", ".before"].map(find);
 const [progress, outcome, figures, suspects] = [".progress", ".outcome", ".figures", ".suspects"].map(find);
 const PHASES = { starting: "Starting", reading: "Reading", features: "Looking at the images", folds: "Judging every image by a head that did not see it", head: "Training the head", backbone: "Training the backbone" };
 const CURVES = ["head", "backbone"];
 const BADGES = { better: "Better", same: "No clear difference", worse: "Worse", unmeasured: "Not measured" };
 const NICE = [1, 2, 4, 6, 8, 10];
-let name = ""; // the run that is drawn, its state, and the top of its axis, which only grows
-let state = "";
+let name = ""; // the run that is drawn, and the top of its axis, which only grows
 let top = 0;
+let last; // the run that ended last, and how; nothing before the first push
 let stopping = ""; // the run that was asked to stop
 
 const images = (count) => `${count.toLocaleString("en")} ${count === 1 ? "image" : "images"}`;
@@ -69,6 +69,8 @@ function drawCurve(run, running) {
 
 function drawProgress({ run, ending }) {
   const running = run.state === "running";
+  const place = running ? before : find("[role=status]"); // what runs comes first, and how it went last
+  if (progress.nextElementSibling !== place) place.before(progress);
   progress.dataset.state = run.state;
   show(progress, run.state !== "idle" && (running || ending || run.history.length > 1));
   const measuring = CURVES.includes(run.phase) && run.steps && run.step >= run.steps;
@@ -85,6 +87,13 @@ function drawProgress({ run, ending }) {
 }
 
 // The end
+
+/** While the next one runs: which one the verdict below is of, or how it ended without one. */
+function drawBefore({ run, ended, ending }) {
+  show(before, run.state === "running" && ended.state !== "idle");
+  before.querySelector("b").textContent = `Before it, ${ended.name}:`;
+  before.querySelector("span").textContent = ending;
+}
 
 function drawSuspects({ found, cells }) {
   show(suspects, found);
@@ -140,10 +149,12 @@ function drawUse({ offer, model, before, server, result, in_use: inUse }) {
 }
 
 /** Tell those who hear the page that a run has ended, and how. */
-function announce({ run, ending, result }) {
-  if (state === "running" && name === run.name && run.state !== "running") {
-    find("[role=status]").textContent = run.state === "done" ? `The fine-tune is done. ${result?.summary ?? ""}` : ending;
-  } else if (run.state === "running" && state !== "running") find("[role=status]").textContent = "";
+function announce({ run, ended, ending, result }) {
+  const now = `${ended.state} ${ended.name}`;
+  const told = { idle: "", done: `The fine-tune is done. ${result?.summary ?? ""}` }[ended.state] ?? ending;
+  if (last !== undefined && now !== last) find("[role=status]").textContent = told;
+  else if (run.name !== name) find("[role=status]").textContent = "";
+  last = now;
 }
 
 /** Whoever was on a button that went away stands on the next one. */
@@ -156,27 +167,29 @@ function keepFocus(focused) {
 let focused = null; // the button last pressed, while its answer is on its way
 
 drawing((value) => {
-  const { run } = value;
+  const { run, ended } = value;
   const running = run.state === "running";
   announce(value);
   if (name !== run.name) top = 0;
-  [name, state] = [run.name, run.state];
+  name = run.name;
   find(".plan p").textContent = plan(value);
   start.disabled = !value.images || run.waiting >= value.limit;
-  start.textContent = running ? "Fine-tune again after this" : "Fine-tune";
+  start.textContent = running ? "Fine-tune again after this" : ended.is_stale ? "Start anew" : "Fine-tune";
   start.className = running || (value.result && value.offer && !value.in_use.mine) ? "plain" : "strong";
   show(stop, running);
   stop.disabled = stopping === name;
   stop.textContent = stopping === name ? "Cancelling…" : "Cancel";
   if (!running) stopping = "";
-  show(resume, run.state === "interrupted" || run.state === "failed");
-  resume.disabled = false;
+  show(resume, (ended.state === "interrupted" || ended.state === "failed") && !ended.is_stale && !ended.is_queued);
+  resume.disabled = run.waiting >= value.limit;
+  resume.textContent = running ? "Go on with the one before" : "Go on";
   show(queue, run.waiting);
   forget.disabled = false;
   queue.querySelector("span").textContent = `${run.waiting === 1 ? "One more waits for its turn" : `${run.waiting} more wait for their turn`}${run.waiting >= value.limit ? ", and no more can." : "."}`;
-  problem.textContent = value.error;
-  show(problem, value.error);
+  if (value.error) problem.textContent = value.error; // it stays until a button is pressed
+  if (value.error) show(problem, true);
   drawProgress(value);
+  drawBefore(value);
   drawResult(value.result);
   drawUse(value);
   if (focused && (document.activeElement === document.body || document.activeElement === focused)) keepFocus(focused);
@@ -196,7 +209,8 @@ for (const [button, event] of [
   button.addEventListener("click", () => {
     focused = button;
     button.disabled = true;
+    show(problem, false);
     if (button === stop) [stopping, button.textContent] = [name, "Cancelling…"];
-    trigger(event);
+    trigger(event, { name: button === stop ? name : props.value.ended.name }); // the run that the person saw
   });
 }

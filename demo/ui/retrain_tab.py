@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -17,14 +16,16 @@ from demo.report import REPORT, judged_on, small_print
 from demo.retrain import MAX_WAITING, Retraining, Run
 from demo.rows import OWN_IMAGE
 from demo.ui.desk import Desk
-from demo.ui.panel import QUIET, Panel
+from demo.ui.panel import QUIET, Panel, asked
 
 SECONDS_BETWEEN_LOOKS = 1.0
 SHOWN_SUSPECTS = 6
 ENDINGS = {
     "failed": "The fine-tune failed.",
-    "interrupted": "The fine-tune was cancelled. The model in use has not changed; Go on takes it up where it stopped.",
+    "interrupted": "The fine-tune was cancelled. The model in use has not changed.",
 }
+GOES_ON = "Go on takes it up where it stopped."
+IS_STALE = "The corrections have changed since it began, so it cannot go on: start anew to learn from all of them."
 FIGURES = {
     "map": "mAP",
     "micro_f1": "Micro F1",
@@ -64,6 +65,7 @@ class RetrainTab:
     def value(self, desk: Desk, error: str = "") -> dict[str, Any]:
         """All that the panel shows."""
         run, models = self.retraining.status(), self.models
+        ended = run.ended
         is_public, own = models.settings.is_public, ref_of(models.own)
         server = {"model": name_of(own), "before": models.former and name_of(models.former)}
         return {
@@ -72,12 +74,12 @@ class RetrainTab:
             "model": name_of(desk.model),
             "before": name_of(desk.before) if desk.before and desk.before != desk.model else None,
             "server": None if is_public else server,
-            "run": {key: value for key, value in asdict(run).items() if key not in ("metrics", "out", "model")}
-            | {"name": Path(run.out).name},
-            "ending": " ".join(part for part in (ENDINGS.get(run.state), run.message) if part),
-            "result": result(run, is_public) if run.state == "done" else None,
-            "offer": _is_good(run),
-            "in_use": {"mine": desk.model == run.out, "everybodys": own == run.out},
+            "run": _shown(run),
+            "ended": _shown(ended),
+            "ending": _ending(ended),
+            "result": result(ended, is_public) if ended.state == "done" else None,
+            "offer": _is_good(ended),
+            "in_use": {"mine": desk.model == ended.out, "everybodys": own == ended.out},
             "error": error,
         }
 
@@ -93,9 +95,9 @@ class RetrainTab:
             return self.look(desk, str(error))
         return self.look(desk)
 
-    def _resume(self, desk: Desk) -> tuple:
+    def _resume(self, desk: Desk, event: gr.EventData) -> tuple:
         try:
-            self.retraining.resume()
+            self.retraining.resume(asked(event, "name", str))
         except DemoError as error:
             return self.look(desk, str(error))
         return self.look(desk)
@@ -104,18 +106,18 @@ class RetrainTab:
         self.retraining.forget_waiting()
         return self.look(desk)
 
-    def _cancel(self, desk: Desk) -> tuple:
-        self.retraining.cancel()
+    def _cancel(self, desk: Desk, event: gr.EventData) -> tuple:
+        self.retraining.cancel(asked(event, "name", str))
         return self.look(desk)
 
-    def _use(self, desk: Desk) -> dict[str, Any]:
-        return self._swap(desk, self._offered())
+    def _use(self, desk: Desk, event: gr.EventData) -> dict[str, Any]:
+        return self._swap(desk, self._offered(asked(event, "name", str)))
 
     def _go_back(self, desk: Desk) -> dict[str, Any]:
         return self._swap(desk, desk.before)
 
-    def _use_for_all(self, desk: Desk) -> dict[str, Any]:
-        return self._swap(desk, self._offered(), for_all=True)
+    def _use_for_all(self, desk: Desk, event: gr.EventData) -> dict[str, Any]:
+        return self._swap(desk, self._offered(asked(event, "name", str)), for_all=True)
 
     def _go_back_for_all(self, desk: Desk) -> dict[str, Any]:
         return self._swap(desk, self.models.former, for_all=True)
@@ -124,7 +126,7 @@ class RetrainTab:
         """Let this visitor tag with another model, or all who follow the server's own, once it is known to load."""
         try:
             if ref is None:
-                raise BadInput("There is no such model.")
+                raise BadInput("There is no such model.", "What is offered has changed since.")
             if for_all and self.models.settings.is_public:
                 raise BadInput("Visitors choose no model for others here.", next_step="Use it for yourself.")
             if for_all:
@@ -136,10 +138,10 @@ class RetrainTab:
         desk.choose(ref)
         return self.value(desk)
 
-    def _offered(self) -> str | None:
-        """The last run's model, if it may be put to use."""
-        run = self.retraining.status()
-        return run.out if _is_good(run) else None
+    def _offered(self, name: str) -> str | None:
+        """The model of the run that ended last, if that is the one that the person saw and may be put to use."""
+        ended = self.retraining.status().ended
+        return ended.out if ended.name == name and _is_good(ended) else None
 
     def _totals(self) -> int:
         try:
@@ -150,6 +152,19 @@ class RetrainTab:
 
 def _is_good(run: Run) -> bool:
     return run.state == "done" and run.metrics.get("verdict") in ("better", "same", "unmeasured")
+
+
+def _shown(run: Run) -> dict[str, Any]:
+    hidden = ("metrics", "out", "model", "before")
+    return {key: value for key, value in vars(run).items() if key not in hidden} | {"name": run.name}
+
+
+def _ending(run: Run) -> str:
+    """How a run ended that came to nothing, and how to go on; empty for others."""
+    if run.state not in ENDINGS:
+        return ""
+    next_step = IS_STALE if run.is_stale else GOES_ON if run.state == "interrupted" else ""
+    return " ".join(part for part in (ENDINGS[run.state], run.message, next_step) if part)
 
 
 def result(run: Run, is_public: bool) -> dict[str, Any]:
@@ -173,7 +188,7 @@ def result(run: Run, is_public: bool) -> dict[str, Any]:
         ],
         "on": f"{judged_on(comparison)} {small_print(comparison)} Small figures: the 95 % interval.",
         "suspects": {"found": found, "cells": [_suspect(cell) for cell in cells[:SHOWN_SUSPECTS]]},
-        "report": None if is_public else f"runs/{quote(Path(run.out).name)}/{REPORT}",
+        "report": None if is_public else f"runs/{quote(run.name)}/{REPORT}",
         "folder": "" if is_public else f"in {_short(run.out)}",
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -37,8 +38,8 @@ class Staged(Retraining):
     def status(self) -> Run:
         return self.run
 
-    def resume(self) -> Run:
-        self.asked.append("resume")
+    def resume(self, name: str) -> Run:
+        self.asked.append(f"resume {name}")
         self.run = replace(self.run, state="running", message="")
         return self.run
 
@@ -90,7 +91,7 @@ def save_coloured(site: Site, count: int, is_wrong: bool = False) -> None:
         )
 
 
-def finished(site: Site, verdict: str, **others: Any) -> Run:
+def finished(site: Site, verdict: str, name: str = "one", **others: Any) -> Run:
     figures = dict.fromkeys(("map", "micro_f1", "macro_f1", "micro_precision", "micro_recall", "accuracy"), 0.5)
     metrics = {
         "verdict": verdict,
@@ -111,7 +112,7 @@ def finished(site: Site, verdict: str, **others: Any) -> Run:
         },
         "suspects": {"found": 0, "cells": []},
     }
-    return Run(state="done", out=str(site.settings.runs / "one"), metrics=metrics | others)
+    return Run(state="done", out=str(site.settings.runs / name), metrics=metrics | others)
 
 
 def open_tab(site: Site, run: Run | None = None) -> None:
@@ -141,7 +142,7 @@ def test_a_fine_tune_is_watched_over_a_reload_and_its_model_put_to_use_and_back(
     expect(site.page.locator(".verdict")).to_contain_text(run.metrics["summary"])
     points = site.page.locator("polyline.head").get_attribute("points")
     assert len(points.split()) == len(run.history) > 10
-    expect(site.page.locator("figcaption")).to_contain_text(f"{run.history[-1]['loss']:.4f} after epoch")
+    expect(site.page.locator(".retrain figcaption")).to_contain_text(f"{run.history[-1]['loss']:.4f} after epoch")
     row = site.page.get_by_role("row", name="mAP")
     for who in ("old", "new", "predict_nothing"):
         expect(row).to_contain_text(f"{run.metrics['comparison'][who]['map']:.3f}")
@@ -197,6 +198,72 @@ def test_requests_wait_are_counted_and_can_be_taken_back(site: Site) -> None:
     expect(site.id("retrain-progress")).to_have_attribute("data-state", "running")
     expect(site.id("retrain-progress")).to_have_attribute("data-state", "done", timeout=END)
     assert len(list(site.settings.runs.iterdir())) == 1
+
+
+def test_a_run_that_the_corrections_have_outrun_is_started_anew(site: Site) -> None:
+    save_coloured(site, 12)
+    open_tab(site)
+    progress = site.id("retrain-progress")
+    site.id("retrain").click()
+    expect(progress).to_have_attribute("data-state", "running")
+    site.page.get_by_role("button", name="Cancel").click()
+    expect(progress).to_contain_text("Go on takes it up where it stopped.")
+    site.tab("Tag")
+    save_coloured(site, 13)
+    open_tab(site)
+    expect(progress).to_contain_text("The corrections have changed since it began, so it cannot go on: start anew")
+    expect(site.page.get_by_role("button", name="Go on")).to_be_hidden()
+    expect(site.id("retrain")).to_have_text("Start anew")
+    site.id("retrain").click()
+    expect(progress).to_have_attribute("data-state", "running")
+    expect(site.id("retrain")).to_have_text("Fine-tune again after this")
+    assert len(list(site.settings.runs.iterdir())) == 2
+
+
+def test_what_the_last_run_came_to_can_be_used_while_the_next_one_runs(staged: Site, tiny_checkpoint: Path) -> None:
+    shutil.copytree(tiny_checkpoint, staged.settings.runs / "one")
+    running = Run(state="running", out="two", phase="head", step=3, steps=9, loss=0.5, eta_seconds=6.0)
+    open_tab(staged, replace(running, before=finished(staged, "better")))
+    progress, verdict = staged.id("retrain-progress"), staged.page.locator(".verdict")
+    expect(progress).to_have_attribute("data-state", "running")
+    expect(progress).to_contain_text("3 of 9")
+    expect(staged.page.locator(".retrain .before")).to_have_text("Before it, one:")
+    expect(verdict).to_contain_text("It came out better")
+    expect(staged.page.get_by_role("link", name="Open the whole report")).to_have_attribute(
+        "href", "runs/one/report.html"
+    )
+    assert progress.bounding_box()["y"] < verdict.bounding_box()["y"]
+    staged.id("use-model").click()
+    expect(staged.id("model")).to_contain_text("one")
+    expect(staged.id("use-model")).to_have_text("In use for you")
+    staged.retraining.run = finished(staged, "worse", "two")
+    expect(staged.page.locator(".retrain [role=status]")).to_contain_text("The fine-tune is done. It came out worse")
+    expect(staged.page.locator(".retrain .before")).to_be_hidden()
+    assert progress.bounding_box() is None or progress.bounding_box()["y"] > verdict.bounding_box()["y"]
+
+
+def test_a_run_that_failed_before_the_one_that_runs_says_so_and_can_go_on_after_it(staged: Site) -> None:
+    failed = Run(state="failed", out="one", message="The disk is full.")
+    open_tab(staged, Run(state="running", out="two", phase="reading", before=failed))
+    expect(staged.page.locator(".retrain .before")).to_have_text(
+        "Before it, one: The fine-tune failed. The disk is full."
+    )
+    expect(staged.page.get_by_role("button", name="Cancel")).to_be_visible()
+    staged.page.get_by_role("button", name="Go on with the one before").click()
+    staged.retraining.run = replace(staged.retraining.run, waiting=1, before=replace(failed, is_queued=True))
+    expect(staged.page.get_by_role("button", name="Go on with the one before")).to_be_hidden()
+    assert staged.retraining.asked == ["resume one"]
+
+
+def test_a_click_that_means_a_run_which_is_no_longer_the_last_is_refused(staged: Site) -> None:
+    open_tab(staged, finished(staged, "better"))
+    expect(staged.id("use-model")).to_be_visible()
+    staged.retraining.run = finished(staged, "better", "two")  # the page still shows the first
+    staged.id("use-model").click()
+    problem = staged.page.locator(".retrain .problem")
+    expect(problem).to_have_text("There is no such model. What is offered has changed since.")
+    expect(staged.page.locator(".retrain .more")).to_contain_text("two")
+    expect(staged.id("model")).to_contain_text("tiny")
 
 
 def test_as_many_as_may_wait_close_the_button(staged: Site) -> None:
@@ -262,7 +329,7 @@ def test_a_failed_run_says_why_and_goes_on_and_its_end_is_told_aloud(staged: Sit
     staged.page.keyboard.press("Enter")
     expect(staged.id("retrain-progress")).to_have_attribute("data-state", "running")
     expect(staged.page.get_by_role("button", name="Cancel")).to_be_focused()
-    assert staged.retraining.asked == ["resume"]
+    assert staged.retraining.asked == ["resume a"]
     staged.retraining.run = replace(finished(staged, "same"), out="a")
     expect(status).to_have_text("The fine-tune is done. It came out same: mAP 0.500 before.")
 
