@@ -2,14 +2,15 @@
 // Chips are made anew for every image, so that what belongs to a chip belongs to its image too.
 const DWELL = 150;
 const HOLD = 400;
+const PATIENCE = 30_000; // after which an answer is taken for lost
 const KEPT = "tagloop-why";
 const [toggle, map] = ["why", "heatmap"].map(named);
 const [layer, caption] = [map.querySelector("img"), map.querySelector("figcaption")];
 const answers = new WeakMap(); // chip → what the server told
 const alive = new AbortController();
 
-let [pointed, focused, shown] = []; // chips; `shown` is the one that was asked about last
-let [asked, timer, holding] = [0];
+let [pointed, focused, shown, asked] = []; // chips; `asked` is the one that the server is working on
+let [turn, since, timer, holding] = [0, 0];
 let held = false;
 
 const chipAt = (node) => node.closest?.('[data-testid="tag-editor"] [data-label]') ?? undefined;
@@ -60,7 +61,15 @@ function settle() {
   removed.observe(document.querySelector('[data-testid="tag-editor"]'), { childList: true, subtree: true });
   resized.observe(photo());
   show(chip);
-  if (!answers.has(chip)) trigger("ask", { label: chip.dataset.label, turn: ++asked });
+  ask();
+}
+
+/** One question at a time, and the next one about the chip that is shown by then. */
+function ask() {
+  const isBusy = asked && performance.now() - since < PATIENCE;
+  if (!shown || answers.has(shown) || isBusy) return;
+  [asked, since] = [shown, performance.now()];
+  trigger("ask", { label: asked.dataset.label, turn: ++turn });
 }
 
 function plan(wait = DWELL) {
@@ -76,9 +85,8 @@ function flip() {
 }
 
 function key(event) {
-  const isText = event.target.matches?.("input:not([type=range], [type=checkbox]), textarea, select, [contenteditable]");
   if (event.key === "Escape" && !map.hidden) hide();
-  if (event.key.toLowerCase() !== "h" || isText || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key.toLowerCase() !== "h" || isTyping(event.target) || event.ctrlKey || event.metaKey || event.altKey) return;
   if (!event.target.closest?.('[data-testid="tag-editor"]')) return;
   event.preventDefault();
   toggle.click();
@@ -125,8 +133,12 @@ for (const [kind, react] of Object.entries(listeners)) {
 }
 toggle.checked = sessionStorage.getItem(KEPT) === "on";
 toggle.addEventListener("change", flip);
+addKeys("Why?", element, [["h", "What speaks for the label in focus, on and off"]]);
 drawing((value) => {
-  if (value.turn !== asked || !shown) return; // another label is looked at by now
-  answers.set(shown, value);
-  show(shown);
+  if (value.turn !== turn || !asked) return;
+  const chip = asked;
+  answers.set(chip, value);
+  asked = undefined;
+  if (chip === shown) show(chip);
+  ask();
 });

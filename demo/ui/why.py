@@ -38,8 +38,8 @@ class Why:
         self.tagging, self.heatmaps = tagging, Heatmaps()
         self._answers: OrderedDict[tuple[str, str, str], dict[str, Any]] = OrderedDict()
         self._lock = threading.Lock()
-        self.panel = Panel("why")
-        self.panel.ask(self._ask, desk, self.panel, trigger_mode="always_last", concurrency_limit=AT_ONCE, **QUIET)
+        self.panel = Panel("why", ["key_map"])
+        self.panel.ask(self._ask, desk, self.panel, trigger_mode="multiple", concurrency_limit=AT_ONCE, **QUIET)
 
     def _ask(self, desk: Desk, event: gr.EventData) -> dict[str, Any]:
         turn, label = asked(event, "turn", int), asked(event, "label", str)
