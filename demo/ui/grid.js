@@ -113,8 +113,7 @@ function take(pushed) {
 
 function takeNothing(what, why) {
   column = undefined;
-  for (const node of rows.values()) node.remove();
-  rows = new Map();
+  clearRows();
   show("empty", what, why);
 }
 
@@ -129,6 +128,7 @@ function takeColumn(pushed) {
   at = column.indexes.get(place) ?? 0;
   labelField.value = column.label;
   slider.value = column.threshold;
+  news.hidden = true;
   show("ready");
   if (!isSame) scroller.scrollTop = 0;
   layOut();
@@ -201,7 +201,7 @@ function drawNumbers({ tagged = value.tagged, is_running = value.is_running } = 
   if (value.unreadable) parts.push(`${number(value.unreadable)} cannot be read`);
   find(".numbers").replaceChildren(...parts.map((part) => make("span", { textContent: part })));
   find(".value").value = column.isKnown ? column.threshold.toFixed(3) : "";
-  root.style.setProperty("--at", column.threshold);
+  slider.style.setProperty("--at", column.threshold);
 }
 
 function drawButtons() {
@@ -284,9 +284,10 @@ function unselect() {
 
 function slide() {
   column.cut(Number(slider.value));
+  followLine(); // first, since it asks for the layout
+  drawRows();
   drawTiles();
   drawLine();
-  followLine();
   drawNumbers();
 }
 
@@ -373,6 +374,11 @@ rail.addEventListener("click", (event) => {
   flip(i);
 });
 rail.addEventListener("mousedown", (event) => event.shiftKey && event.preventDefault());
+rail.addEventListener("focusin", ({ target }) => {
+  if (!target.matches(".tile") || Number(target.dataset.index) === at) return;
+  at = Number(target.dataset.index);
+  drawTiles();
+});
 root.addEventListener("keydown", key);
 slider.addEventListener("input", slide);
 slider.addEventListener("change", settleLine);
@@ -410,4 +416,17 @@ addEventListener(
   },
   { signal: leaving.signal },
 );
+addKeys("Grid", root, [
+  ["← → ↑ ↓", "Go over the photos; with Shift, select a range"],
+  ["Home – End", "The highest and the lowest score"],
+  ["Space", "Flip: reject an active photo, confirm a candidate; again takes it back"],
+  ["y", "Confirm, and on to the next; or all that are selected"],
+  ["x", "Reject, and on to the next; or all that are selected"],
+  ["Delete", "No decision"],
+  ["[ ]", "Move the threshold"],
+  ["/", "Another label"],
+  ["Ctrl Z", "Undo; with Shift, redo"],
+  ["s", "Save"],
+  ["Esc", "Drop the selection"],
+]);
 drawing(take);

@@ -4,7 +4,7 @@
 const [GAP, LEAST_WIDE, LEAST_NARROW, CAPTION] = [10, 144, 84, 26];
 const SPARE_ROWS = 1;
 const REST_MS = 80; // so long the scrolling rests before pictures are fetched that flew by
-const FAST_PX = 600; // scrolled in one frame
+const FAST = 3; // px a millisecond: so fast nobody sees a picture
 const WORDS = ["", "confirmed", "rejected", "absent"];
 const [scroller, rail] = [".tiles", ".rail"].map(find);
 const lines = [...rail.querySelectorAll(".line")];
@@ -13,9 +13,10 @@ let columns = 1; // tiles in a row
 let tileWidth = 0;
 let pitch = 1; // from one row to the next, in px
 let rows = new Map(); // row number → node
+let spare = []; // nodes of rows that went out of sight
 let at = 0; // index of the tile that Tab reaches
 let resting;
-let lastTop = 0;
+let [lastTop, lastTime] = [0, 0];
 
 const rowCount = () => Math.ceil(column.length / columns);
 const rowOf = (i) => Math.floor(i / columns);
@@ -35,10 +36,15 @@ function layOut() {
   rail.style.setProperty("--row", `${pitch - GAP}px`);
   rail.ariaRowCount = rowCount();
   rail.ariaColCount = columns;
-  for (const node of rows.values()) node.remove();
-  rows = new Map();
+  clearRows();
   drawRows();
   drawLine();
+}
+
+function clearRows() {
+  for (const node of rows.values()) node.remove();
+  rows = new Map();
+  spare = [];
 }
 
 /** Put the rows that can be seen into the page and take out the others, but for the one that has the focus. */
@@ -53,37 +59,58 @@ function drawRows() {
     if (wanted.has(row)) continue;
     node.remove();
     rows.delete(row);
+    spare.push(node);
   }
   for (const row of wanted) if (!rows.has(row)) addRow(row);
-  const isFast = Math.abs(scroller.scrollTop - lastTop) > FAST_PX;
-  lastTop = scroller.scrollTop;
+  const now = performance.now();
+  const speed = Math.abs(scroller.scrollTop - lastTop) / (now - lastTime);
+  [lastTop, lastTime] = [scroller.scrollTop, now];
   clearTimeout(resting);
-  if (isFast) resting = setTimeout(fetchPictures, REST_MS);
+  if (speed > FAST) resting = setTimeout(fetchPictures, REST_MS);
   else fetchPictures();
 }
 
 function addRow(row) {
-  const node = make("div", { className: "row" });
-  node.role = "row";
+  const node = spare.pop() ?? emptyRow();
   node.ariaRowIndex = row + 1;
   node.style.transform = `translateY(${row * pitch}px)`;
-  for (let i = row * columns; i < Math.min(column.length, (row + 1) * columns); i++) node.append(tile(i));
+  [...node.children].forEach((tile, inRow) => fill(tile, row * columns + inRow));
   const after = [...rows.keys()].filter((other) => other > row).sort((a, b) => a - b)[0];
   rail.insertBefore(node, rows.get(after) ?? lines[0]);
   rows.set(row, node);
 }
 
-function tile(i) {
-  const picture = make("img", { alt: "", decoding: "async", draggable: false });
-  const score = make("span", { className: "score", textContent: i < column.scored ? column.scores[i].toFixed(3) : "" });
-  const node = make("div", { className: "tile", title: column.names[i] }, picture, make("p", {}, score, make("b")));
-  node.role = "gridcell";
-  node.ariaColIndex = (i % columns) + 1;
-  node.dataset.index = i;
-  node.dataset.place = column.places[i];
-  drawTile(node, i);
-  return node;
+function emptyRow() {
+  const row = make("div", { className: "row" });
+  row.role = "row";
+  for (let inRow = 0; inRow < columns; inRow++) {
+    const tile = make("div", { className: "tile" }, emptyPicture(), make("p", {}, make("span"), make("b")));
+    tile.role = "gridcell";
+    tile.ariaColIndex = inRow + 1;
+    row.append(tile);
+  }
+  return row;
 }
+
+const emptyPicture = () => make("img", { alt: "", decoding: "async", draggable: false });
+
+/** Make a tile that of another photo; its picture is a new node, so that the old one is never seen there. */
+function fill(tile, i) {
+  tile.hidden = i >= column.length;
+  tile.drawn = "";
+  if (tile.firstChild.src) tile.firstChild.replaceWith(emptyPicture());
+  if (tile.hidden) {
+    delete tile.dataset.index;
+    return;
+  }
+  tile.title = column.names[i];
+  tile.lastChild.firstChild.textContent = scoreOf(i);
+  tile.dataset.index = i;
+  tile.dataset.place = column.places[i];
+  drawTile(tile, i);
+}
+
+const scoreOf = (i) => (i < column.scored ? column.scores[i].toFixed(3) : "");
 
 /** Bring a tile in line with the line and the decisions; touches nothing that stays as it is. */
 function drawTile(node, i) {
@@ -106,23 +133,21 @@ function drawTile(node, i) {
   const band = { untagged: "not tagged yet", unknown: "", active: "active", candidate: "candidate" }[state.band];
   const mark = state.pending && !state.mark ? "undecided" : state.mark;
   node.lastChild.lastChild.textContent = { untagged: "not tagged yet" }[state.band] ?? mark;
-  const score = i < column.scored ? column.scores[i].toFixed(3) : "";
-  node.ariaLabel = [column.names[i], score, band, mark, state.pending ? "not saved" : ""].filter(Boolean).join(", ");
+  node.ariaLabel = [column.names[i], scoreOf(i), band, mark, state.pending ? "not saved" : ""].filter(Boolean).join(", ");
 }
 
+const shownTiles = () => rail.querySelectorAll("[data-index]");
+
 function drawTiles() {
-  for (const node of rows.values()) for (const one of node.children) drawTile(one, Number(one.dataset.index));
+  for (const tile of shownTiles()) drawTile(tile, Number(tile.dataset.index));
 }
 
 function fetchPictures() {
-  for (const node of rows.values()) {
-    for (const one of node.children) {
-      const picture = one.firstChild;
-      if (picture.src) continue;
-      const i = Number(one.dataset.index);
-      // a replaced file has another digest, so the browser does not show what it kept of the old one
-      picture.src = `albums/${column.album}/${one.dataset.place}/thumbnail?${column.digests[i * DIGEST_BYTES]}${column.digests[i * DIGEST_BYTES + 1]}`;
-    }
+  for (const { firstChild: picture, dataset } of shownTiles()) {
+    if (picture.src) continue;
+    const at = dataset.index * DIGEST_BYTES;
+    // a replaced file has another digest, so the browser does not show what it kept of the old one
+    picture.src = `albums/${column.album}/${dataset.place}/thumbnail?${column.digests[at]}${column.digests[at + 1]}`;
   }
 }
 

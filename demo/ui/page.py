@@ -1,4 +1,4 @@
-"""The page: a header with the visitor's model, and the tabs Tag, Corrections and Retrain.
+"""The page: a header with the visitor's model, and the tabs Tag, Grid, Corrections and Retrain.
 
 `build_page` makes a gr.Blocks; `launch_options` are the arguments of its `launch`, the address left out.
 """
@@ -17,6 +17,7 @@ from demo.retrain import Retraining
 from demo.settings import EXAMPLES, Settings
 from demo.ui.corrections_tab import CorrectionsTab
 from demo.ui.desk import Desk
+from demo.ui.grid_tab import GridTab
 from demo.ui.model_box import ModelBox
 from demo.ui.panel import QUIET
 from demo.ui.programs import add_programs
@@ -45,9 +46,11 @@ def build_page(
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Tag", id="tag"):
                 tag_tab = TagTab(tagging, desk)
-            with gr.Tab("Corrections", id="corrections") as second:
+            with gr.Tab("Grid", id="grid"):
+                grid_tab = GridTab(tagging, desk)
+            with gr.Tab("Corrections", id="corrections") as third:
                 corrections_tab = CorrectionsTab(corrections)
-            with gr.Tab("Retrain", id="retrain", visible=settings.retraining) as third:
+            with gr.Tab("Retrain", id="retrain", visible=settings.retraining) as fourth:
                 retrain_tab = RetrainTab(models, corrections, retraining or Retraining(settings), desk)
         add_programs(settings, models, corrections)
 
@@ -57,8 +60,9 @@ def build_page(
             swapped.then(model_box.swapped_elsewhere, chosen, model_box.shown, **QUIET)
         for swapped in [entered, model_box.swapped, *retrain_tab.swapped]:
             tag_tab.tags_again(swapped)
-        second.select(corrections_tab.look, None, corrections_tab.shown, **QUIET)
-        third.select(retrain_tab.look, desk, [retrain_tab.panel, retrain_tab.timer], **QUIET)
+            grid_tab.follow(swapped)
+        third.select(corrections_tab.look, None, corrections_tab.shown, **QUIET)
+        fourth.select(retrain_tab.look, desk, [retrain_tab.panel, retrain_tab.timer], **QUIET)
         page.load(tag_tab.first_value, desk, [tag_tab.examples, tag_tab.strip], **QUIET)
     refuse_addresses(page)
     page.queue(max_size=settings.max_queue_length)
