@@ -22,6 +22,9 @@ TOGETHER = 3
 TOGETHER_ROWS = 20_000
 """The latest rows, from which that is counted."""
 
+TABLE_LABELS = 8
+"""How many of the most frequent labels are set against each other."""
+
 
 @dataclass(frozen=True)
 class LabelFigures:
@@ -51,6 +54,16 @@ class LabelFigures:
         return max(0.0, (rate + z * z / (2 * count) - spread) / (1 + z * z / count))
 
 
+class Together(NamedTuple):
+    """Which labels are confirmed on the same images.
+
+    names: K labels, the most frequent first. counts: K lists of K counts of rows, a label's own on the diagonal.
+    """
+
+    names: tuple[str, ...]
+    counts: list[list[int]]
+
+
 class Entry(NamedTuple):
     """What of a row is counted."""
 
@@ -75,6 +88,7 @@ class Statistics:
         self._entries: dict[bytes, Entry] = {}  # by line, in the order of the file
         self._latest: list[bytes] = []
         self._asked: dict[tuple[str, int], tuple[list[LabelFigures], int]] = {}
+        self._table: Together | None = None
         self._counts: dict[str, Counter[str]] = {
             kind: Counter() for kind in ("labels", "added", "rejected", "false_alarms", "image")
         }
@@ -102,6 +116,27 @@ class Statistics:
             if (text, count) not in self._asked:
                 self._asked = {(text, count): self._labels(text.casefold(), count)}
             return self._asked[text, count]
+
+    def together(self) -> Together:
+        """The labels confirmed most often in the latest rows, each against each."""
+        with self._lock:
+            self._refresh()
+            if self._table is None:
+                self._table = self._set_against_each_other()
+            return self._table
+
+    def _set_against_each_other(self) -> Together:
+        latest = [self._entries[line].labels for line in self._latest[:TOGETHER_ROWS]]
+        often = Counter(name for labels in latest for name in labels)
+        names = sorted(often, key=lambda name: (-often[name], name))[:TABLE_LABELS]
+        place = {name: at for at, name in enumerate(names)}
+        counts = [[0] * len(names) for _ in names]
+        for labels in latest:
+            here = [place[name] for name in labels if name in place]
+            for one in here:
+                for other in here:
+                    counts[one][other] += 1
+        return Together(tuple(names), counts)
 
     def _labels(self, text: str, count: int) -> tuple[list[LabelFigures], int]:
         names = self._counts["labels"].keys() | self._counts["rejected"].keys()
@@ -142,7 +177,7 @@ class Statistics:
             for name in {name for entry in gone for name in getattr(entry, kind) if not count[name]}:
                 del count[name]
         self._latest = sorted(entries, key=lambda line: entries[line].saved_at, reverse=True)
-        self._entries, self._stamp, self._asked = entries, stamp, {}
+        self._entries, self._stamp, self._asked, self._table = entries, stamp, {}, None
 
 
 def _entry(row: Correction) -> Entry:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from demo.corrections import Corrections
 from demo.errors import CorrectionsError
-from demo.statistics import LabelFigures, Statistics
+from demo.statistics import TABLE_LABELS, LabelFigures, Statistics, Together
 
 NAMES = ("cat", "dog", "tree")
 
@@ -42,6 +42,20 @@ def test_many_errors_come_before_one_and_a_sure_error_before_a_likely_one():
     assert surely(0, 0, 20, 20) > surely(0, 0, 1, 1) > surely(1, 0, 0, 0) == 0
     assert surely(100, 50, 0, 0) > surely(2, 1, 0, 0)
     assert surely(0, 0, 10, 10) == pytest.approx(0.7225, abs=1e-4)  # of the published interval for 10 of 10
+
+
+def test_the_most_frequent_labels_are_set_against_each_other(corrections):
+    save(corrections, b"1", ["cat", "dog"])
+    save(corrections, b"2", ["dog", "tree"], ["cat"])
+    save(corrections, b"3", ["dog"])
+    save(corrections, b"4", ["cat"])
+    statistics = Statistics(corrections)
+    assert statistics.together() == Together(("dog", "cat", "tree"), [[3, 1, 1], [1, 2, 0], [1, 0, 1]])
+    save(corrections, b"5", ["cat", "dog"])
+    assert statistics.together().counts == [[4, 2, 1], [2, 3, 0], [1, 0, 1]]
+    save(corrections, b"6", [f"label {number}" for number in range(100)])
+    assert statistics.together().names[:2] == ("dog", "cat")
+    assert len(statistics.together().names) == len(statistics.together().counts) == TABLE_LABELS
 
 
 def test_an_unchanged_file_is_not_read_again(corrections, monkeypatch):
@@ -110,3 +124,4 @@ def test_after_any_saves_and_deletions_the_counts_are_those_of_a_fresh_look(acts
         assert statistics.totals() == fresh.totals()
         assert statistics.labels("", 9) == fresh.labels("", 9)
         assert statistics.latest(0, 9) == fresh.latest(0, 9)
+        assert statistics.together() == fresh.together()

@@ -10,7 +10,7 @@ import gradio as gr
 from demo.corrections import Corrections
 from demo.errors import CorrectionsError, DemoError
 from demo.rows import Correction
-from demo.statistics import LabelFigures, Statistics
+from demo.statistics import LabelFigures, Statistics, Together
 from demo.ui.panel import QUIET, Panel, asked
 
 ROWS_A_PAGE = 50
@@ -56,10 +56,16 @@ class CorrectionsTab:
         """The labels to look at first, of those with `text` in their names."""
         try:
             labels, found = self.statistics.labels(text, count)
+            together = self.statistics.together()
         except CorrectionsError:  # the table says it
-            labels, found = [], 0
-        more = LABELS_MORE if found > count and count < LABELS_MORE else None
-        return {"text": text, "labels": [_figures(label) for label in labels], "found": found, "more": more}
+            labels, found, together = [], 0, Together((), [])
+        return {
+            "text": text,
+            "labels": [_figures(label) for label in labels],
+            "found": found,
+            "more": LABELS_MORE if found > count and count < LABELS_MORE else None,
+            "together": together._asdict(),
+        }
 
     def _turn(self, event: gr.EventData) -> dict[str, Any]:
         return self._rows(asked(event, "page", int))

@@ -1,9 +1,11 @@
 // Labels with their counts as bars; names only ever become text.
 const [sheet, list, search, more] = ["section", "ol", "input", ".more"].map(find);
 const LETTERS_MS = 150; // what is typed within this time is asked for once
+const together = find(".together");
 let waiting = 0;
 
 const number = (count) => count.toLocaleString("en");
+const count = (images) => (images === 1 ? "1 image" : `${number(images)} images`);
 const ask = (count = 0) => trigger("find", { text: search.value, count });
 
 /** The share of each outcome of the decisions on a label; what is not there has no width. */
@@ -35,7 +37,26 @@ function line(label) {
   return item;
 }
 
+/** Each frequent label against each: the darker, the more often the column's label is on the row's images. */
+function drawTogether({ names, counts }) {
+  together.hidden = names.length < 2;
+  const numbered = (i) => make("span", { className: "number", textContent: i + 1 });
+  const column = (name, i) => make("th", { scope: "col", title: name }, numbered(i), make("span", { className: "unseen", textContent: name }));
+  const cell = (i, j) => {
+    if (i === j) return make("td", { className: "quiet", textContent: "–", title: `${names[i]}: ${count(counts[i][i])}` });
+    const share = counts[i][j] / counts[i][i];
+    const drawn = make("td", { className: share ? "" : "quiet", textContent: Math.round(100 * share), title: `${names[j]} on ${number(counts[i][j])} of ${count(counts[i][i])} with ${names[i]}` });
+    drawn.style.setProperty("--share", share);
+    return drawn;
+  };
+  const row = (name, i) =>
+    make("tr", {}, make("th", { scope: "row", title: name }, numbered(i), make("bdi", { textContent: name })), ...names.map((_, j) => cell(i, j)));
+  together.querySelector("thead tr").replaceChildren(make("td"), ...names.map(column));
+  together.querySelector("tbody").replaceChildren(...names.map(row));
+}
+
 drawing((value) => {
+  drawTogether(value.together);
   if (value.text !== search.value && document.activeElement === search) return; // a later answer is on its way
   search.value = value.text;
   sheet.hidden = value.found === 0 && value.text === "";
@@ -45,6 +66,7 @@ drawing((value) => {
   more.dataset.count = value.more ?? "";
   more.textContent = value.more === null ? "" : `Show ${Math.min(value.more, value.found)} of ${number(value.found)}`;
 });
+together.open = matchMedia("(min-width: 1121px)").matches; // on narrower pages the corrections come after it
 search.addEventListener("input", () => {
   clearTimeout(waiting);
   waiting = setTimeout(ask, LETTERS_MS);

@@ -13,6 +13,10 @@ function makeChip(name) {
   chip.dataset.score = tags.has(name) ? tags.scoreOf(name) : "";
   chip.style.setProperty("--score", tags.has(name) ? tags.scoreOf(name) : 0);
   score.textContent = tags.has(name) ? tags.scoreOf(name).toFixed(2) : "new";
+  if (!tags.has(name)) {
+    score.className = "new";
+    chip.title = `${name}: new, this model does not know it. A fine-tune learns it from the images that have it.`;
+  }
   chip.append(label, score);
   chips.set(name, chip);
   return chip;

@@ -141,7 +141,7 @@ CONTRASTS = """root => {
   const worst = {};
   for (const node of root.querySelectorAll('.chip bdi, .chip small, .band, .rest, .count span, .curve, .status, ' +
       '.actions button, .keys span, .keys button, .value, .reset, .add > kbd, .title bdi, .title output, .tuned span, ' +
-      '.curve span, .curve button, .ways button, dt kbd, dd, header h2, h3, header button')) {
+      '.curve span, .curve button, .ways button, dt kbd, dd, header h2, h3, header button, td[style], .number, .quiet')) {
     if (node.disabled) continue;
     const behind = [];
     for (let at = node; at; at = at.parentElement) behind.unshift(getComputedStyle(at).backgroundColor);

@@ -19,6 +19,7 @@ from demo.settings import Settings
 from demo.tables import read_table
 from demo.ui.corrections_tab import CorrectionsTab
 from demo.ui.page import launch_options
+from tests.browser.editor_bench import CONTRASTS
 
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")  # gradio's, on every page load
 HOSTILE = '<img src=x onerror="throw 1">'
@@ -103,6 +104,32 @@ def test_labels_that_the_model_gets_wrong_come_first_with_their_counts(
     rows.first.get_by_role("button", name="Delete for good").click()
     expect(rows).to_have_count(6)
     expect(tab.lines).to_have_count(3)
+
+
+def test_a_heat_table_shows_which_labels_come_together(tab: Tab, make_image: Callable[..., bytes]) -> None:
+    table = tab.page.get_by_test_id("together")
+    tab.save(make_image(0), ["dog"], [], [])
+    tab.open()
+    expect(table).to_be_hidden()
+    for seed in range(1, 4):
+        tab.save(make_image(seed), ["dog", HOSTILE], [], [])
+    tab.open()
+    rows = table.locator("tbody tr")
+    expect(rows.nth(0)).to_have_text("1dog–75")
+    expect(rows.nth(1)).to_have_text(f"2{HOSTILE}100–")
+    expect(table.get_by_role("columnheader", name=HOSTILE)).to_have_attribute("title", HOSTILE)
+    expect(rows.nth(0).locator("td").nth(1)).to_have_attribute("title", f"{HOSTILE} on 3 of 4 images with dog")
+    grounds = [
+        rows.nth(row).locator("td[style]").evaluate("cell => getComputedStyle(cell).backgroundColor") for row in (0, 1)
+    ]
+    assert grounds[0] != grounds[1]
+    sheet, inner = (tab.page.get_by_test_id(name).bounding_box() for name in ("label-figures", "together"))
+    assert inner["x"] + inner["width"] <= sheet["x"] + sheet["width"]
+    for theme in ("light", "dark"):
+        tab.page.goto(f"{tab.url}?__theme={theme}")
+        expect(rows).to_have_count(2)
+        for name, ratio in table.evaluate(CONTRASTS).items():
+            assert ratio >= 4.5, f"{theme}, {name}: {ratio:.2f}"
 
 
 def test_of_thousands_of_labels_a_few_are_in_the_page_and_the_others_are_found(
