@@ -18,7 +18,16 @@ MAX_FRAMES = 500
 MAX_JPEG_SCANS_TIMES_PIXELS = 600_000_000
 MAX_TIFF_ENTRIES = 4096
 
-EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WebP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "AVIF": "avif"}
+EXTENSIONS = {
+    "JPEG": "jpg",
+    "PNG": "png",
+    "WebP": "webp",
+    "GIF": "gif",
+    "BMP": "bmp",
+    "TIFF": "tif",
+    "AVIF": "avif",
+    "HEIC": "heic",
+}
 PREFIXES = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -55,12 +64,6 @@ def kind_of(data: bytes) -> str:
         kind = "SVG"
     if kind in EXTENSIONS:
         return kind
-    if kind == "HEIC":
-        raise ImageRejected(
-            "This is a HEIC picture.",
-            "HEIC is not decoded here.",
-            "Export it as JPEG, or set an iPhone to Settings > Camera > Formats > Most Compatible.",
-        )
     what = f"This is a {kind} file." if kind else "This is not a picture."
     raise ImageRejected(what, f"By its content it is none of {', '.join(EXTENSIONS)}.", "Export it as JPEG or PNG.")
 

@@ -3,8 +3,8 @@
 Promises: the kind is read from the content, never from a name; at most 25 megapixels are decoded (a larger
 JPEG arrives at a half, a quarter or an eighth of its size); Pillow is not shown the EXIF of a JPEG or AVIF, since
 a few kilobytes of it can ask for gigabytes; whatever is wrong with the bytes ends as ImageRejected.
-Does not promise: colour management (ICC profiles are ignored), XMP orientation, HEIC, or more than the
-first frame of an animation and the first page of a TIFF.
+Does not promise: colour management (ICC profiles are ignored), XMP orientation, or more than the first frame of an
+animation and the first page of a TIFF. HEIC is decoded where pillow-heif is installed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "TIFF": TiffImagePlugin.TiffImageFile,
     "AVIF": AvifImagePlugin.AvifImageFile,
 }
-# HEIC is found too, so that it is named as unreadable and not passed over in silence.
 SUFFIXES = frozenset(
     f".{suffix}"
     for kind in ("jpg jpeg jpe jfif mpo", "png apng", "webp", "gif", "bmp dib", "tif tiff", "avif", "heic heif")
@@ -129,7 +128,7 @@ def _decode(data: bytes, max_bytes: int, enough: int | None = None) -> Image.Ima
         with _open(kind, data, enough) as image:
             image.load()
             exif = headers.jpeg_exif(data) if kind == "JPEG" else image.info.get("exif", b"")
-            turn = None if kind == "TIFF" else TURNS.get(headers.orientation(exif))  # Pillow turns a TIFF itself
+            turn = None if kind in ("TIFF", "HEIC") else TURNS.get(headers.orientation(exif))  # turned already
             return _to_8_bit_colour(image if turn is None else image.transpose(turn))
     except ImageRejected:
         raise
@@ -148,6 +147,8 @@ def _open(kind: str, data: bytes, enough: int | None) -> ImageFile.ImageFile:
         headers.check_webp(data)
     elif kind == "TIFF":
         headers.check_tiff(data)
+    elif kind == "HEIC":
+        return _open_heic(data)
     image = OPENERS[kind](io.BytesIO(data.replace(b"Exif", b"\0\0\0\0") if kind in ("JPEG", "AVIF") else data))
     headers.check_size(kind, *image.size)
     if kind == "AVIF":
@@ -164,6 +165,21 @@ def _open(kind: str, data: bytes, enough: int | None) -> ImageFile.ImageFile:
         if shrink > 1:
             image.draft("RGB", (width // shrink, height // shrink))
     return image
+
+
+def _open_heic(data: bytes) -> Image.Image:
+    """The primary image of a HEIC, turned as it says: its EXIF repeats that and is not heeded."""
+    try:
+        import pillow_heif
+    except ImportError:
+        raise ImageRejected(
+            "This is a HEIC picture.",
+            "They are read where the package pillow-heif is installed: pip install pillow-heif.",
+            "Or export it as JPEG, or set an iPhone to Settings > Camera > Formats > Most Compatible.",
+        ) from None
+    found = pillow_heif.open_heif(io.BytesIO(data))
+    headers.check_size("HEIC", *found.size)
+    return found.to_pillow()
 
 
 def _to_8_bit_colour(image: Image.Image) -> Image.Image:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -308,9 +310,39 @@ def test_what_is_no_photograph_is_refused_by_its_content(data: bytes, name: str)
             look(data)
 
 
-def test_a_heic_is_told_the_way_out() -> None:
-    with pytest.raises(ImageRejected, match=r"HEIC.*Most Compatible"):
-        decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40))
+def heic(size: tuple[int, int] = (64, 32), mode: str = "RGB") -> bytes:
+    picture = Image.new(mode, size, "red")
+    picture.paste("blue", (0, 0, size[0] // 2, size[1]))
+    target = io.BytesIO()
+    pillow_heif.from_pillow(picture).save(target)
+    return target.getvalue()
+
+
+def test_a_heic_of_a_phone_is_decoded_and_keeps_its_kind() -> None:
+    picture = decode(heic())
+    assert (picture.size, picture.mode, extension(heic())) == ((64, 32), "RGB", "heic")
+    assert picture.getpixel((2, 2))[2] > 200 > 50 > picture.getpixel((2, 2))[0]
+    assert decode(heic(mode="RGBA")).mode == "RGBA"
+    assert decode(thumbnail(heic(), 16)).size == (16, 8)
+
+
+@pytest.mark.parametrize("cut", [40, 200, 400])
+def test_a_damaged_heic_is_refused(cut: int) -> None:
+    with pytest.raises(ImageRejected, match="HEIC cannot be decoded"):
+        decode(heic()[:cut])
+
+
+def test_a_heic_is_told_the_way_out_where_nothing_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ImageRejected, match=r"pip install pillow-heif.*Most Compatible"):
+        decode(heic_bytes := b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40))
+    assert extension(heic_bytes) == "heic"
+
+
+def test_a_heic_of_too_many_pixels_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_headers, "MAX_PIXELS", 1000)
+    with pytest.raises(ImageRejected, match="64 × 32"):
+        decode(heic())
 
 
 def test_a_tiff_whose_values_overlap_is_refused_before_pillow_copies_them() -> None:
