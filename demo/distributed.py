@@ -1,20 +1,22 @@
 """One fine-tune in several processes, as `torchrun` starts them; and in one, where nothing is exchanged.
 
-Each process takes every `size`-th item, and what is gathered comes back in the order of the items, each of them once:
-no figure counts padding. gloo on CPUs, NCCL on GPUs. Where and how processes are started is torchrun's.
+Each process takes every `size`-th run of items, and what is gathered comes back in the order of the items, each of them
+once: no figure counts padding. gloo on CPUs, NCCL on GPUs. Where and how processes are started is torchrun's.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -30,27 +32,33 @@ class Group:
         """Whether this is the process that talks and writes files."""
         return self.rank == 0
 
-    def share(self, total: int) -> np.ndarray:
-        """Numbers of the items, of `total`, that this process takes."""
-        return np.arange(self.rank, total, self.size)
+    def share(self, items: Sequence[Item], run: int = 1) -> list[Item]:
+        """The items that this process takes: runs of `run` neighbours are dealt out in turn."""
+        return [item for number, item in enumerate(items) if number // run % self.size == self.rank]
 
-    def gather(self, values: np.ndarray, total: int) -> np.ndarray:
+    def gather(self, values: np.ndarray, total: int, run: int = 1) -> np.ndarray:
         """The values (total, …) of all items, in their order, from each process's (n, …) of its share."""
         if self.size == 1:
             return values
         parts: list[np.ndarray | None] = [None] * self.size
         dist.all_gather_object(parts, values)
         whole = np.empty((total, *values.shape[1:]), values.dtype)
+        taken_by = np.arange(total) // run % self.size
         for rank, part in enumerate(parts):
-            whole[rank :: self.size] = part
+            whole[taken_by == rank] = part
         return whole
+
+    def add_up(self, tensor: torch.Tensor) -> None:
+        """Sum a tensor over the processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
 
     def sum(self, *numbers: float) -> list[float]:
         """Each number summed over the processes."""
         if self.size == 1:
             return list(numbers)
         total = torch.tensor(numbers, dtype=torch.float64, device=self._device())
-        dist.all_reduce(total)
+        self.add_up(total)
         return total.tolist()
 
     def of_first(self, make: Callable[[], Any]) -> Any:

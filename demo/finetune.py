@@ -69,8 +69,6 @@ def _run(flags: argparse.Namespace, device: str, group: Group) -> int:
             "All its rows are held out (is_valid) or name other labels." if len(photos) else "",
             "Save more corrections: about one in five is held out.",
         )
-    if len(training) < group.size:
-        raise BadInput(f"{group.size} processes cannot share {len(training)} images.", next_step="Start fewer.")
     require_readable(photos.paths + plan.replayed)
     folder = Path(flags.out)
     fingerprint = prepare(folder, flags, plan)
@@ -126,11 +124,11 @@ def fine_tune(
     paths = photos.paths + plan.replayed
     is_taught = base.single_label and any(origins.values())
     views = VIEWS_OF_A_SOFTMAX_TEACHER if is_taught else 1
-    mine = [paths[number] for number in group.share(len(paths))]
+    mine = group.share(paths, recipe.together)
     progress.phase("features", len(mine))
-    pixels = loader(PlainPhotos(mine, base.preprocess, views), recipe.batch_size, recipe.workers)
+    pixels = loader(PlainPhotos(mine, base.preprocess, views), recipe.together, recipe.workers)
     features, logits = (
-        torch.from_numpy(group.gather(part.unflatten(0, (-1, views)).numpy(), len(paths)))
+        torch.from_numpy(group.gather(part.unflatten(0, (len(mine), views)).numpy(), len(paths), recipe.together))
         for part in predict(base.model, pixels, recipe.device, progress.step, stop)
     )
     base.model.cpu()
@@ -141,10 +139,10 @@ def fine_tune(
     cells = Cells.build(training.targets, flags.unknown, teacher, flags.teacher_share)
 
     def scored(checkpoint: Checkpoint, paths: Sequence[Path], title: str) -> np.ndarray:
-        share = [paths[number] for number in group.share(len(paths))]
-        scores = score_paths(Tagger(checkpoint, recipe.device), share, recipe.batch_size, title, stop)
+        share = group.share(paths, recipe.together)
+        scores = score_paths(Tagger(checkpoint, recipe.device), share, recipe.together, title, stop)
         checkpoint.model.cpu()
-        return group.gather(scores, len(paths))
+        return group.gather(scores, len(paths), recipe.together)
 
     old_scores = of_views[: len(photos), 0] if old is base else scored(old, photos.paths, "old model")
     old_scores = head.teacher_scores(old_scores, base, origins)

@@ -16,7 +16,6 @@ import torch
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from demo.dataset import KNOWN, SOFT, Cells, TrainingPhotos, loader, repeats
@@ -31,6 +30,8 @@ MIN_HEAD_STEPS = 300
 """On few photos an epoch is a step or two; the head gets this many steps however few epochs that would be."""
 
 EMA_DECAY = 0.998
+CPU_CHUNK = 16
+"""Images that a CPU computes together, whichever process does: with other neighbours an image rounds otherwise."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,24 @@ class Recipe:
     weight: torch.Tensor | None = None
     pos_weight: torch.Tensor | None = None
 
+    @property
+    def together(self) -> int:
+        """Images that one process scores together."""
+        return min(self.batch_size, CPU_CHUNK) if self.device == "cpu" else self.batch_size
+
 
 def cell_loss(
-    logits: torch.Tensor, values: torch.Tensor, kind: torch.Tensor, recipe: Recipe, group: Group = ALONE
+    logits: torch.Tensor,
+    values: torch.Tensor,
+    kind: torch.Tensor,
+    recipe: Recipe,
+    counts: tuple[float, float] | None = None,
 ) -> torch.Tensor:
     """The loss of a batch: logits and values (B, L), kind (B, L) of KNOWN, SOFT, UNUSED.
 
-    Of a batch that a group shares it is this process's part, scaled so that the mean over the group is the loss.
+    Of a part of a batch, with the `counts` of the whole one's known and soft cells, it is what the part adds to it.
     """
     known, soft = kind == KNOWN, kind == SOFT
-    known_cells, soft_cells = group.sum(known.sum().item(), soft.sum().item())
     return known_cell_loss(
         logits,
         values,
@@ -74,7 +83,7 @@ def cell_loss(
         soft,
         kind=recipe.loss,
         soft_weight=recipe.distill_weight,
-        counts=(known_cells / group.size, soft_cells / group.size),
+        counts=counts,
         weight=None if recipe.weight is None else recipe.weight.to(logits.device),
         pos_weight=None if recipe.pos_weight is None else recipe.pos_weight.to(logits.device),
     )
@@ -126,8 +135,11 @@ class BackboneTraining:
     """The second phase: norms and biases (`norm`) or everything (`full`) with the head, and an EMA of it all.
 
     AdamW with layer decay and 10 % warm-up before a cosine, all timm's. `state()` and `restore()` carry it over
-    an interruption; both speak in names and tensors, so that safetensors can hold them. A group shares each batch,
-    so that the steps are those of one process.
+    an interruption; both speak in names and tensors, so that safetensors can hold them.
+
+    A group takes the steps of one process: on CPUs each batch is computed in the same chunks whoever takes them, and
+    their gradients are summed in fp64, where their order does not matter; a GPU computes its part of a batch at once.
+    Batch norms keep their statistics, which would speak of one chunk.
     """
 
     def __init__(
@@ -144,16 +156,16 @@ class BackboneTraining:
             head = {id(parameter) for parameter in model.get_classifier().parameters()}
             for parameter in model.parameters():
                 parameter.requires_grad_(parameter.ndim <= 1 or id(parameter) in head)
-        self._network = DistributedDataParallel(self.model) if group.size > 1 else self.model
         self.ema = ModelEmaV3(model, decay=EMA_DECAY, use_warmup=True)
         self.optimizer = create_optimizer_v2(
             model, opt="adamw", lr=1.0, weight_decay=WEIGHT_DECAY, layer_decay=LAYER_DECAY
         )
         self._set_rates()
+        self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        precise = torch.float64 if recipe.device == "cpu" else torch.float32
+        self._sums = torch.zeros(sum(map(torch.numel, self._trained)), dtype=precise, device=recipe.device)
         self.epoch = 0
-        items = [len(self._order(epoch)) for epoch in range(recipe.epochs)]
-        # no batch is so short that a process of the group has nothing of it
-        self.lengths = [min(math.ceil(count / recipe.batch_size), max(count // group.size, 1)) for count in items]
+        self.lengths = [math.ceil(len(self._order(epoch)) / recipe.batch_size) for epoch in range(recipe.epochs)]
         warmup = max(sum(self.lengths) // 10, 1)
         self.scheduler = CosineLRScheduler(
             self.optimizer,
@@ -172,28 +184,52 @@ class BackboneTraining:
             self.photos.epoch = self.epoch
             self.photos.order = self._order(self.epoch)
             total, step = 0.0, sum(self.lengths[: self.epoch])
-            self.model.train()
-            for pixels, values, kind in loader(self.photos, self._batches(), recipe.workers):
+            for module in self.model.modules():
+                module.train(not isinstance(module, torch.nn.modules.batchnorm._BatchNorm))
+            batches = self._batches()
+            loaded = iter(loader(self.photos, [items for batch in batches for _, items in batch], recipe.workers))
+            for batch in batches:
                 stop()
                 self.scheduler.step_update(step + 1)
-                # dropout draws from here, whatever the workers drew
-                torch.manual_seed(int(np.random.default_rng((recipe.seed, 3, step)).integers(2**62)))
-                with self._autocast():
-                    logits = self._network(pixels.to(recipe.device))
-                check_finite(logits)
-                loss = cell_loss(logits, values.to(recipe.device), kind.to(recipe.device), recipe)
-                self.optimizer.zero_grad()
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+                loss = self._backward(step, {number: next(loaded) for number, _ in batch})
+                torch.nn.utils.clip_grad_norm_(self._trained, 1.0)
                 self.optimizer.step()
                 step += 1
                 self.ema.update(self.model, step)
-                total += loss.item()
-                progress.step(loss=loss.item())
-            mean = self.group.sum(total)[0] / self.group.size / self.lengths[self.epoch]
+                total += loss
+                progress.step(loss=loss)
+            mean = total / self.lengths[self.epoch]
             progress.epoch(epoch=self.epoch + 1, epochs=recipe.epochs, loss=round(mean, 5))
             self.epoch += 1
             after_epoch()
+
+    def _backward(self, step: int, chunks: dict[int, list[torch.Tensor]]) -> float:
+        """Leave the gradient of a batch's loss in the parameters, and give the loss.
+
+        chunks: pixels, values and kind of those that this process takes, by their number in the batch.
+        """
+        cells = [sum(int((kind == which).sum()) for *_, kind in chunks.values()) for which in (KNOWN, SOFT)]
+        counts, total = self.group.sum(*cells), 0.0
+        self.optimizer.zero_grad()
+        sums = self._sums.zero_().split([parameter.numel() for parameter in self._trained])
+        for number, chunk in chunks.items():
+            pixels, values, kind = (tensor.to(self.recipe.device) for tensor in chunk)
+            # dropout draws from here, whatever was drawn before
+            torch.manual_seed(int(np.random.default_rng((self.recipe.seed, 3, step, number)).integers(2**62)))
+            with self._autocast():
+                logits = self.model(pixels)
+            check_finite(logits)
+            loss = cell_loss(logits, values, kind, self.recipe, counts)
+            loss.backward()
+            total += loss.item()
+            for parameter, its_sum in zip(self._trained, sums, strict=True):
+                if parameter.grad is not None:
+                    its_sum += parameter.grad.flatten()
+                    parameter.grad = None
+        self.group.add_up(self._sums)
+        for parameter, its_sum in zip(self._trained, sums, strict=True):
+            parameter.grad = its_sum.view_as(parameter).to(parameter.dtype)
+        return self.group.sum(total)[0]
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything that `restore` needs, as named tensors."""
@@ -218,11 +254,14 @@ class BackboneTraining:
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": entries})
         self.epoch = int(parts["epoch"]["done"])
 
-    def _batches(self) -> list[list[int]]:
-        """This process's part of each batch; batches are of nearly equal length, so that none leaves a process out."""
-        items = np.arange(len(self.photos.order))
-        whole = np.array_split(items, self.lengths[self.epoch])
-        return [batch[self.group.share(len(batch))].tolist() for batch in whole]
+    def _batches(self) -> list[list[tuple[int, list[int]]]]:
+        """This process's chunks, numbered, of each batch: lists of items. Batches are of nearly equal length."""
+        batches = np.array_split(np.arange(len(self.photos.order)), self.lengths[self.epoch])
+        return [self.group.share(list(enumerate(self._chunks(batch)))) for batch in batches]
+
+    def _chunks(self, batch: np.ndarray) -> list[list[int]]:
+        count = math.ceil(len(batch) / CPU_CHUNK) if self.recipe.device == "cpu" else min(self.group.size, len(batch))
+        return [chunk.tolist() for chunk in np.array_split(batch, count)]
 
     def _order(self, epoch: int) -> np.ndarray:
         return repeats(self.targets, self.recipe.balance, np.random.default_rng((self.recipe.seed, 2, epoch)))
@@ -249,11 +288,12 @@ def predict(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Features (N·V, D) before the head and logits (N·V, L) of photos with V views each, fp32 on the CPU."""
     model.eval().to(device)
-    features, logits = [], []
+    head = model.get_classifier()
+    features, logits = [torch.zeros(0, head.in_features)], [torch.zeros(0, head.out_features)]
     for batch in pixels:
         hidden = model.forward_head(model.forward_features(batch.flatten(0, 1).to(device)), pre_logits=True)
         features.append(hidden.float().cpu())
-        logits.append(model.get_classifier()(hidden).float().cpu())
+        logits.append(head(hidden).float().cpu())
         step(len(batch))
         stop()
     return torch.cat(features), torch.cat(logits)
