@@ -273,6 +273,10 @@ strip.addEventListener("keydown", (event) => {
   event.preventDefault();
   focusOn(to);
 });
+addKeys("Photos, while the strip has the focus", strip, [
+  ["← →", "Go from photo to photo; Home and End to the first and last"],
+  ["Enter", "Open the photo"],
+]);
 let drawn = 0;
 strip.addEventListener("scroll", () => {
   drawn ||= requestAnimationFrame(() => {

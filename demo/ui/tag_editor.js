@@ -17,6 +17,7 @@ let tags; // its Tags; undefined while there is no image
 let totals; // of all groups, as they are shown
 let roving; // the one chip that Tab reaches
 let announcement;
+let afterSave; // what to do once the save that is under way is acknowledged
 
 const text = (number) => number.toFixed(3);
 const isRange = (node) => node.type === "range";
@@ -130,6 +131,8 @@ function load() {
     props.value = value;
   }
   const { state = "", text = "" } = pushed;
+  const then = state === "saved" ? afterSave : undefined;
+  if (state !== "busy") afterSave = undefined;
   if (pushed.scores !== undefined || pushed.clear) {
     makeSections();
     roving = undefined;
@@ -141,6 +144,7 @@ function load() {
   if (tags) draw();
   say({ state, text });
   if (inside && !root.contains(document.activeElement)) root.focus();
+  then?.();
 }
 
 /** After anything a person did: draw it, remember it, and drop a message that no longer holds. */
@@ -189,7 +193,8 @@ function holdHeight(range, { pointerId }) {
   range.setPointerCapture(pointerId);
 }
 
-function send(reviewed) {
+function send(reviewed, then) {
+  afterSave = then;
   keep(reviewed);
   say({ state: "saving", text: "Saving…" });
   trigger("save");

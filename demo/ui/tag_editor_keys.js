@@ -45,6 +45,7 @@ const COMMANDS = {
   "/": () => field.focus(),
   s: () => send("listed"),
   a: () => send("all"),
+  d: () => send("listed", goOn),
   n: goOn,
   m: () => press(cutOut),
   b: () => press(take),
@@ -87,6 +88,7 @@ function tellKeys() {
     [`${control} Z`, "Undo; with Shift redo"],
     ["s", "Save"],
     ["a", "Save, everything reviewed"],
+    ["d", "Done: save, and go on to the next image"],
     ["n p", "Next image, and the one before"],
   ]);
 }
