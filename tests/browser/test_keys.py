@@ -155,7 +155,7 @@ def test_every_key_of_the_map_is_one_that_acts(editor: Editor) -> None:
     editor.root.focus()
     editor.press("?")
     told = set(key_map(editor.page).locator("kbd").all_inner_texts())
-    commands = {"b", "m", "t", "s", "a", "n", "p", "/", "[", "]"}
+    commands = {"b", "m", "t", "s", "a", "d", "n", "p", "/", "[", "]"}
     assert told == commands | {"1", "9", "←", "→", "↑", "↓", "Space", "Ctrl", "Z"}
 
 
