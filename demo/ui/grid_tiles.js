@@ -6,6 +6,7 @@ const SPARE_ROWS = 1;
 const REST_MS = 80; // so long the scrolling rests before pictures are fetched that flew by
 const FAST = 3; // px a millisecond: so fast nobody sees a picture
 const WORDS = ["", "confirmed", "rejected", "absent"];
+const SAID = { untagged: "not tagged yet", unknown: "", active: "active", candidate: "candidate" };
 const [scroller, rail] = [".tiles", ".rail"].map(find);
 const lines = [...rail.querySelectorAll(".line")];
 
@@ -62,12 +63,12 @@ function drawRows() {
     spare.push(node);
   }
   for (const row of wanted) if (!rows.has(row)) addRow(row);
-  const now = performance.now();
-  const speed = Math.abs(scroller.scrollTop - lastTop) / (now - lastTime);
+  const [now, moved] = [performance.now(), Math.abs(scroller.scrollTop - lastTop)];
+  const isFast = moved > FAST * (now - lastTime);
   [lastTop, lastTime] = [scroller.scrollTop, now];
-  clearTimeout(resting);
-  if (speed > FAST) resting = setTimeout(fetchPictures, REST_MS);
-  else fetchPictures();
+  if (moved) clearTimeout(resting);
+  if (isFast) resting = setTimeout(fetchPictures, REST_MS);
+  else if (moved || !resting) fetchPictures();
 }
 
 function addRow(row) {
@@ -112,28 +113,20 @@ function fill(tile, i) {
 
 const scoreOf = (i) => (i < column.scored ? column.scores[i].toFixed(3) : "");
 
+const bandOf = (i) => (!column.isOpen(i) ? "untagged" : !column.isKnown ? "unknown" : i < column.line ? "active" : "candidate");
+
 /** Bring a tile in line with the line and the decisions; touches nothing that stays as it is. */
 function drawTile(node, i) {
-  const { dataset } = node;
-  const state = {
-    band: !column.isOpen(i) ? "untagged" : !column.isKnown ? "unknown" : i < column.line ? "active" : "candidate",
-    mark: WORDS[column.marks[i]],
-    pending: column.isPending(i),
-    selected: selection.has(i),
-    roving: i === at,
-  };
-  const key = JSON.stringify(state);
+  const [band, mark, isPending, isSelected] = [bandOf(i), WORDS[column.marks[i]], column.isPending(i), selection.has(i)];
+  const key = `${band} ${mark} ${isPending} ${isSelected} ${i === at}`;
   if (node.drawn === key) return;
   node.drawn = key;
-  dataset.band = state.band;
-  dataset.mark = state.mark;
-  dataset.pending = state.pending;
-  node.tabIndex = state.roving ? 0 : -1;
-  node.ariaSelected = state.selected;
-  const band = { untagged: "not tagged yet", unknown: "", active: "active", candidate: "candidate" }[state.band];
-  const mark = state.pending && !state.mark ? "undecided" : state.mark;
-  node.lastChild.lastChild.textContent = { untagged: "not tagged yet" }[state.band] ?? mark;
-  node.ariaLabel = [column.names[i], scoreOf(i), band, mark, state.pending ? "not saved" : ""].filter(Boolean).join(", ");
+  Object.assign(node.dataset, { band, mark, pending: isPending });
+  node.tabIndex = i === at ? 0 : -1;
+  node.ariaSelected = isSelected;
+  const said = isPending && !mark ? "undecided" : mark;
+  node.lastChild.lastChild.textContent = band === "untagged" ? SAID.untagged : said;
+  node.ariaLabel = [column.names[i], scoreOf(i), SAID[band], said, isPending ? "not saved" : ""].filter(Boolean).join(", ");
 }
 
 const shownTiles = () => rail.querySelectorAll("[data-index]");
@@ -143,6 +136,7 @@ function drawTiles() {
 }
 
 function fetchPictures() {
+  resting = undefined;
   for (const { firstChild: picture, dataset } of shownTiles()) {
     if (picture.src) continue;
     const at = dataset.index * DIGEST_BYTES;
