@@ -116,6 +116,7 @@ def test_a_convolutional_networks_map_is_its_class_activation_map(picture: Image
     """Its logit is the mean over places of features times the label's weights."""
     torch.manual_seed(0)
     model = timm.create_model("test_resnet", num_classes=3).eval()
+    torch.nn.init.normal_(model.get_classifier().weight, mean=0.5)  # or nothing in this picture might speak for a label
     preprocess = Preprocess(DATA | {"input_size": (3, 160, 160), "crop_pct": 1.0, "crop_mode": "squash"})
     tagger = Tagger(Checkpoint("net", "local:net@0", model, LabelSet(("a", "b", "c")), {}, preprocess), "cpu")
     square = picture.resize((160, 160))
