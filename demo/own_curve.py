@@ -105,7 +105,6 @@ class OwnCurves:
                 curve = self._curve(tagger)
             with self._lock:
                 self._known[tagger] = (stamp, curve)
-            del tagger  # while nobody uses it, it may go
 
     def _curve(self, tagger: Tagger) -> OwnCurve | None:
         names = tagger.checkpoint.labels.names

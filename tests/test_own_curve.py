@@ -129,6 +129,9 @@ def test_an_image_that_is_gone_a_damaged_csv_and_labels_of_another_model_cost_no
     (corrections.folder / "images" / f"{hashlib.sha256(images[-1]).hexdigest()}.png").unlink()
     looked(curves, tagger, images[0])
     assert looked(curves, tagger, images[0]).images == FROM_IMAGES
+    (corrections.folder / "images" / f"{hashlib.sha256(images[-2]).hexdigest()}.png").unlink()
+    anew = OwnCurves(corrections, 0)
+    assert [looked(anew, tagger, images[0]), looked(anew, tagger, images[0])] == [None, None], "29 can be read"
     stranger = Counting(make_checkpoint(1, ("one", "two")), "cpu")
     stranger.checkpoint.identity = "local:stranger@222222222222"
     looked(curves, stranger, images[0])
@@ -172,7 +175,7 @@ def test_of_an_image_reviewed_in_full_all_that_is_said_counts(
 ) -> None:
     first, second = save(0), save(1)
     save(0, reviewed="listed", annotator="another", labels=("water",))
-    save(2, reviewed="listed")
+    save(2, reviewed="listed", labels=("not,all,reviewed",))
     merged = reviewed_in_full(corrections, 10)
     assert [len(image.rows) for image in merged] == [2, 1]
     assert [image.path.read_bytes() for image in merged] == [first, second]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -82,6 +83,7 @@ def serve() -> Iterator[Callable[[gr.Blocks], str]]:
     launched: list[gr.Blocks] = []
 
     def launch(blocks: gr.Blocks, **options: object) -> str:
+        options.setdefault("server_port", _free_port())  # gradio leaks a socket for each port that it finds taken
         _, url, _ = blocks.launch(
             server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, ssr_mode=False, **options
         )
@@ -91,3 +93,9 @@ def serve() -> Iterator[Callable[[gr.Blocks], str]]:
     yield launch
     for blocks in launched:
         blocks.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

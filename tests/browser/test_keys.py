@@ -15,7 +15,6 @@ import demo.ui
 from demo.thresholds import mcut
 from demo.ui.tag_editor import EditorState, Status
 from tests.browser.editor_bench import CONTRASTS, CURVE, SKY, Bench, Editor, open_editor, state
-from tests.browser.test_page import free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")  # gradio's, on every page load
 FOLDER = Path(demo.ui.__file__).parent
@@ -170,7 +169,7 @@ def test_other_parts_of_the_page_add_their_keys_while_they_are_on_the_screen(
         gr.HTML("<p>strip</p>", js_on_load=script + 'addKeys("Filmstrip", element, [["← –", "Go"]]);')
         gr.Textbox(label="typing")
         hide.click(lambda: gr.Column(visible=False), None, column, show_progress="hidden")
-    page.goto(serve(blocks, server_port=free_port()))
+    page.goto(serve(blocks))
     expect(page.get_by_text("grid")).to_be_visible()
     page.keyboard.press("?")
     expect(key_map(page).locator("h3")).to_have_text(["Grid", "Filmstrip"])
