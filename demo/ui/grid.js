@@ -199,7 +199,9 @@ function drawNumbers({ tagged = value.tagged, is_running = value.is_running } = 
   parts.push(`${number(confirmed)} confirmed`, `${number(rejected)} rejected`);
   if (busy) parts.push(busy);
   if (value.unreadable) parts.push(`${number(value.unreadable)} cannot be read`);
-  find(".numbers").replaceChildren(...parts.map((part) => make("span", { textContent: part })));
+  const numbers = find(".numbers");
+  while (numbers.children.length < parts.length) numbers.append(make("span"));
+  [...numbers.children].forEach((node, i) => (node.textContent = parts[i] ?? ""));
   find(".value").value = column.isKnown ? column.threshold.toFixed(3) : "";
   slider.style.setProperty("--at", column.threshold);
 }

@@ -11,7 +11,7 @@ const [scroller, rail] = [".tiles", ".rail"].map(find);
 const lines = [...rail.querySelectorAll(".line")];
 
 let columns = 1; // tiles in a row
-let tileWidth = 0;
+let [width, tileWidth] = [0, 0];
 let pitch = 1; // from one row to the next, in px
 let rows = new Map(); // row number → node
 let spare = []; // nodes of rows that went out of sight
@@ -25,7 +25,7 @@ const tileAt = (i) => rows.get(rowOf(i))?.children[i % columns];
 
 /** Measure, and draw everything anew. */
 function layOut() {
-  const width = rail.clientWidth;
+  width = rail.clientWidth;
   if (!column || !width) return;
   const least = width < 560 ? LEAST_NARROW : LEAST_WIDE;
   columns = Math.max(1, Math.floor((width + GAP) / (least + GAP)));
@@ -51,41 +51,51 @@ function clearRows() {
 /** Put the rows that can be seen into the page and take out the others, but for the one that has the focus. */
 function drawRows() {
   if (!column || !tileWidth) return;
-  const first = Math.max(0, Math.floor(scroller.scrollTop / pitch) - SPARE_ROWS);
-  const last = Math.min(rowCount(), Math.ceil((scroller.scrollTop + scroller.clientHeight) / pitch) + SPARE_ROWS);
+  const { scrollTop, clientHeight } = scroller; // read before anything is written, or the layout is made twice
+  const first = Math.max(0, Math.floor(scrollTop / pitch) - SPARE_ROWS);
+  const last = Math.min(rowCount(), Math.ceil((scrollTop + clientHeight) / pitch) + SPARE_ROWS);
   const wanted = new Set();
   if (column.length) wanted.add(rowOf(at));
   for (let row = first; row < last; row++) wanted.add(row);
-  for (const [row, node] of rows) {
-    if (wanted.has(row)) continue;
-    node.remove();
-    rows.delete(row);
-    spare.push(node);
+  const [old, fresh] = [[...rows.keys()].filter((row) => !wanted.has(row)), [...wanted].filter((row) => !rows.has(row))];
+  old.sort((a, b) => a - b);
+  for (const row of fresh.sort((a, b) => a - b)) {
+    const node = old.length ? rows.get(old[0]) : (spare.pop() ?? emptyRow());
+    if (old.length) rows.delete(old.shift());
+    rows.set(row, node);
+    fillRow(node, row);
   }
-  for (const row of wanted) if (!rows.has(row)) addRow(row);
-  const [now, moved] = [performance.now(), Math.abs(scroller.scrollTop - lastTop)];
+  for (const row of old) {
+    spare.push(rows.get(row));
+    rows.get(row).remove();
+    rows.delete(row);
+  }
+  let next = lines[0]; // rows stand in their order, and those that stand right are not touched
+  for (const row of [...rows.keys()].sort((a, b) => b - a)) {
+    const node = rows.get(row);
+    if (node.nextSibling !== next && fresh.includes(row)) rail.insertBefore(node, next);
+    next = node;
+  }
+  const [now, moved] = [performance.now(), Math.abs(scrollTop - lastTop)];
   const isFast = moved > FAST * (now - lastTime);
-  [lastTop, lastTime] = [scroller.scrollTop, now];
+  [lastTop, lastTime] = [scrollTop, now];
   if (moved) clearTimeout(resting);
   if (isFast) resting = setTimeout(fetchPictures, REST_MS);
   else if (moved || !resting) fetchPictures();
 }
 
-function addRow(row) {
-  const node = spare.pop() ?? emptyRow();
+function fillRow(node, row) {
   node.ariaRowIndex = row + 1;
   node.style.transform = `translateY(${row * pitch}px)`;
   [...node.children].forEach((tile, inRow) => fill(tile, row * columns + inRow));
-  const after = [...rows.keys()].filter((other) => other > row).sort((a, b) => a - b)[0];
-  rail.insertBefore(node, rows.get(after) ?? lines[0]);
-  rows.set(row, node);
 }
 
 function emptyRow() {
   const row = make("div", { className: "row" });
   row.role = "row";
   for (let inRow = 0; inRow < columns; inRow++) {
-    const tile = make("div", { className: "tile" }, emptyPicture(), make("p", {}, make("span"), make("b")));
+    const picture = make("img", { alt: "", decoding: "async", draggable: false });
+    const tile = make("div", { className: "tile" }, picture, make("p", {}, make("span"), make("b")));
     tile.role = "gridcell";
     tile.ariaColIndex = inRow + 1;
     row.append(tile);
@@ -93,18 +103,16 @@ function emptyRow() {
   return row;
 }
 
-const emptyPicture = () => make("img", { alt: "", decoding: "async", draggable: false });
-
-/** Make a tile that of another photo; its picture is a new node, so that the old one is never seen there. */
+/** Make a tile that of another photo; it has no picture until it has its own. */
 function fill(tile, i) {
   tile.hidden = i >= column.length;
   tile.drawn = "";
-  if (tile.firstChild.src) tile.firstChild.replaceWith(emptyPicture());
+  tile.firstChild.removeAttribute("src");
+  tile.removeAttribute("title");
   if (tile.hidden) {
     delete tile.dataset.index;
     return;
   }
-  tile.title = column.names[i];
   tile.lastChild.firstChild.textContent = scoreOf(i);
   tile.dataset.index = i;
   tile.dataset.place = column.places[i];
@@ -138,7 +146,7 @@ function drawTiles() {
 function fetchPictures() {
   resting = undefined;
   for (const { firstChild: picture, dataset } of shownTiles()) {
-    if (picture.src) continue;
+    if (picture.hasAttribute("src")) continue;
     const at = dataset.index * DIGEST_BYTES;
     // a replaced file has another digest, so the browser does not show what it kept of the old one
     picture.src = `albums/${column.album}/${dataset.place}/thumbnail?${column.digests[at]}${column.digests[at + 1]}`;
@@ -150,15 +158,15 @@ function drawLine() {
   const [row, inRow] = [rowOf(column.line), column.line % columns];
   const [top, x] = [row * pitch - GAP / 2, inRow * (tileWidth + GAP) - GAP / 2];
   const pieces = inRow
-    ? [[0, top + pitch, x, 0], [x, top, 0, pitch], [x, top, rail.clientWidth - x, 0]]
-    : [[0, top, rail.clientWidth, 0]];
+    ? [[0, top + pitch, x, 0], [x, top, 0, pitch], [x, top, width - x, 0]]
+    : [[0, top, width, 0]];
   lines.forEach((line, i) => {
     line.hidden = !pieces[i] || !column.isKnown;
     if (line.hidden) return;
-    const [left, y, width, height] = pieces[i];
+    const [left, y, across, down] = pieces[i];
     line.style.transform = `translate(${left - 1}px, ${y - 1}px)`;
-    line.style.width = `${width + 2}px`;
-    line.style.height = `${height + 2}px`;
+    line.style.width = `${across + 2}px`;
+    line.style.height = `${down + 2}px`;
   });
 }
 
@@ -181,6 +189,10 @@ function goTo(i, withFocus = true) {
   if (withFocus) tileAt(at)?.focus({ preventScroll: true });
 }
 
+rail.addEventListener("pointerover", ({ target }) => {
+  const tile = target.closest(".tile");
+  if (tile) tile.title = column.names[tile.dataset.index];
+});
 let isWaiting = false;
 scroller.addEventListener("scroll", () => {
   if (isWaiting) return;
