@@ -1,7 +1,6 @@
-// The grid in the page: asks the server for columns, draws them, turns clicks and keys into decisions, saves these.
+// The grid in the page: draws a column, turns clicks and keys into decisions on it.
 // Names only ever become text; every listener sits on a node inside `element`, or goes when `element` goes.
 
-const PATIENCE_MS = 90_000;
 const TICK_MS = 2_000;
 const STEP = 0.01;
 const root = named("grid");
@@ -18,12 +17,8 @@ let column; // the label that is shown; undefined while there is none
 let value = {}; // what was pushed of it last
 let selection = new Set(); // indexes
 let anchor = 0; // where a selection began
-let asking; // the request under way: { id, name, sent }
-let waiting; // the one to send next
-let asked = 0;
 let announcement;
 let isSeen = false;
-let isPicked = false; // by the person; else the label with the most to do
 
 const chosenLabel = () => column?.label ?? "";
 const focusGrid = () => (tileAt(at) ?? root).focus({ preventScroll: true });
@@ -33,134 +28,6 @@ function decidedOf(album, label) {
   const key = `${album}\n${label}`;
   if (!memory.has(key)) memory.set(key, new Decided(album, label));
   return memory.get(key);
-}
-
-// Asking
-
-function ask(name, data = {}, sent = undefined) {
-  if (asking) {
-    if (name !== "tick") waiting = [name, data, sent];
-    return;
-  }
-  asking = { id: ++asked, name, sent };
-  clearTimeout(asking.timer);
-  wait();
-  trigger(name, { ask: asking.id, ...data });
-}
-
-function wait() {
-  clearTimeout(asking.timer);
-  asking.timer = setTimeout(() => answered() && say("error", "The server did not answer. Try again."), PATIENCE_MS);
-}
-
-/** The request is done; the next one may go. */
-function answered() {
-  const [before, next] = [asking, waiting];
-  if (before) clearTimeout(before.timer);
-  asking = waiting = undefined;
-  if (next) ask(...next);
-  drawButtons();
-  return before;
-}
-
-function choose(label) {
-  isPicked = true;
-  labelField.value = label;
-  show("busy", "", "");
-  ask("choose", { label });
-  root.focus();
-}
-
-function look() {
-  if (!column) show("busy", "Looking at the photos…", "");
-  ask("look", { label: isPicked || value.tagged ? chosenLabel() : "" });
-}
-
-function saveAll() {
-  if (asking?.name === "save" || !unsaved()) return;
-  const sent = [...memory.values()].filter(({ pending }) => pending.size);
-  const copies = sent.map((decided) => [decided, new Map(decided.pending)]);
-  say("saving", `Saving ${counted(unsaved(), "decision")}…`);
-  ask("save", { parts: sent.map(({ part }) => part) }, copies);
-  drawButtons();
-}
-
-/** Take what the server says: the answer to what was asked, or that another model is in use. */
-function take(pushed) {
-  if (pushed.kind === "stale") {
-    if (asking?.name === "save") say("", "");
-    answered();
-    if (isSeen) look();
-    else if (column) value = { ...value, isStale: true };
-    return;
-  }
-  if (pushed.ask !== asking?.id) return;
-  if (pushed.kind === "saving") {
-    wait();
-    return say("saving", `Saving… ${number(pushed.done)} done`);
-  }
-  const { name, sent } = answered();
-  if (pushed.names) takeLabels(pushed.names, pushed.to_do);
-  if (pushed.kind === "column") takeColumn(pushed);
-  else if (pushed.kind === "empty") takeNothing("No photos yet.", "Bring some on the Tag tab: they are tagged there and appear here.");
-  else if (pushed.kind === "error" && !column) takeNothing("The photos cannot be shown.", pushed.text);
-  else if (pushed.kind === "error") {
-    show("ready");
-    say("error", pushed.text);
-  } else if (pushed.kind === "progress") takeProgress(pushed);
-  else if (name === "save") takeSaved(pushed, sent);
-}
-
-function takeNothing(what, why) {
-  column = undefined;
-  clearRows();
-  show("empty", what, why);
-}
-
-function takeColumn(pushed) {
-  const [before, isInside] = [column, root.contains(document.activeElement) && document.activeElement !== labelField];
-  const isSame = before?.label === pushed.label && before.album === pushed.album;
-  const place = isSame ? before.places[at] : undefined;
-  value = pushed;
-  column = new Column(pushed, decidedOf(pushed.album, pushed.label));
-  column.album = pushed.album;
-  selection = new Set();
-  at = column.indexes.get(place) ?? 0;
-  labelField.value = column.label;
-  slider.value = column.threshold;
-  news.hidden = true;
-  show("ready");
-  if (!isSame) scroller.scrollTop = 0;
-  layOut();
-  draw();
-  if (isSame) goTo(at, false);
-  if (isInside) focusGrid();
-  if (column.stale.length) say("error", `${column.stale.join(", ")}: the file was replaced, so what you decided on it is gone.`);
-  else if (!isSame) say("", "");
-  if (pushed.problem) say("error", `The model could not go on: ${pushed.problem}`);
-}
-
-function takeProgress(pushed) {
-  const more = pushed.tagged - value.tagged;
-  if (more > 0 && !value.tagged) return look(); // nothing was there to decide on
-  value = { ...value, is_running: pushed.is_running };
-  news.hidden = more <= 0;
-  news.textContent = `Show ${number(more)} new`;
-  drawNumbers(pushed);
-}
-
-/** What was sent is saved, but for places that are not among those tried; what was decided since stays. */
-function takeSaved({ tried, state, text }, sent) {
-  for (const [decided, decisions] of sent) {
-    const places = new Set(tried[decided.album]);
-    const settled = [...decisions].filter(([place]) => places.has(place)).map(([place, { mark }]) => [place, mark]);
-    for (const [place, mark] of settled) if (decided.pending.get(place)?.mark === mark) decided.pending.delete(place);
-    if (settled.length) decided.done = decided.undone = [];
-    if (decided === column?.decided) column.settle(settled);
-  }
-  draw();
-  say(state, text);
-  if (state === "error") look(); // what was replaced is drawn as it is now
 }
 
 // Drawing

@@ -28,7 +28,7 @@ from demo.ui.desk import Desk
 from demo.ui.panel import QUIET, Panel, asked
 from demo.ui.tagging import Tagging
 
-SCRIPTS = ("key_map", "grid_model", "grid_labels", "grid_tiles")
+SCRIPTS = ("key_map", "grid_model", "grid_labels", "grid_tiles", "grid_requests")
 MAX_DECISIONS = 200_000
 MAX_LABEL = 2000
 NAMED = 5
