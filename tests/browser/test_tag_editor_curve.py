@@ -48,7 +48,7 @@ def middle(node: Locator, axis: str = "x") -> float:
 def test_mcut_is_pythons_to_the_last_bit_and_stays_for_the_next_image(editor: Editor, labels: int) -> None:
     rng = np.random.default_rng(labels)
     for seed in range(3):
-        scores = np.float32(rng.beta(0.4, 3, labels)) if seed else np.float32(rng.choice([0.1, 0.3, 0.5], labels))
+        scores = np.float32(rng.beta(0.4, 3, labels)) if seed else np.float32(rng.choice([0.25, 0.5, 0.75], labels))
         editor.push(state(key=f"{seed}", names=[f"label {i}" for i in range(labels)], scores=scores))
         if seed == 0:
             button(editor, "mcut").click()
