@@ -7,19 +7,24 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torch.multiprocessing
 from safetensors.numpy import load_file
+from timm.data import resolve_data_config
 
 from demo import finetune
-from demo.dataset import KNOWN, SOFT
+from demo.dataset import KNOWN, SOFT, Cells, TrainingPhotos
 from demo.distributed import ALONE, joined
 from demo.errors import EXIT_INTERRUPTED, Interrupted
-from demo.training import Recipe, cell_loss
+from demo.preprocessing import Preprocess
+from demo.progress import Progress
+from demo.training import BackboneTraining, Recipe, cell_loss
 
 RECIPE = Recipe(
     train="full", loss="bce", epochs=1, head_epochs=0, batch_size=8, lr_head=1e-3, lr_backbone=1e-4,
@@ -121,6 +126,19 @@ def test_one_process_exchanges_nothing_and_has_everything():
     assert ALONE.sum(1, 2) == [1, 2]
     with joined("cpu", {}) as group:
         assert group is ALONE
+
+
+def test_the_statistics_of_batch_norms_stay_and_their_weights_are_trained(image_folder):
+    """Statistics would be those of the chunks that one process of several computed."""
+    model = timm.create_model("test_resnet", num_classes=2)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    preprocess = Preprocess(resolve_data_config({"input_size": (3, 32, 32)}, model=model))
+    targets = np.eye(2, dtype=np.float32)[np.arange(8) % 2]
+    photos = TrainingPhotos(sorted(image_folder.iterdir()), Cells.build(targets, "ignore"), preprocess, seed=0)
+    recipe = replace(RECIPE, epochs=4, lr_backbone=0.1)
+    BackboneTraining(model, photos, targets, recipe).run(Progress(None), lambda: None, lambda: None)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]) == ("running" in name or "num_batches" in name), name
 
 
 # The whole fine-tune
