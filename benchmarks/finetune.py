@@ -25,7 +25,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
-from csv import DictWriter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -37,17 +36,17 @@ from timm.scheduler import create_scheduler_v2
 from timm.task import MultiLabelClassificationTask
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.frozen import freeze, threads_for
+from benchmarks.frozen import freeze, write_csv
 from demo import folds, head
 from demo.blending import SHARES, blend, choose
 from demo.checkpoint import Checkpoint, load_checkpoint
 from demo.comparison import Judged
 from demo.dataset import Cells, PlainPhotos, TrainingPhotos, loader, read_image
 from demo.evaluate import Photos, photos_of, read_rows
+from demo.finetune import threads_for
 from demo.metrics import mean_ap
 from demo.plan import Plan, make_plan
 from demo.progress import Progress
-from demo.rows import to_list_cell
 from demo.settings import parse_flags
 from demo.training import BackboneTraining, train_head
 
@@ -213,15 +212,7 @@ def plan_of(task: Task, folder: Path) -> Plan:
     """What `demo.finetune` would do of itself with these photos, all of them to train on, and five fresh labels."""
     csv, labels = folder / "photos.csv", folder / "labels.json"
     labels.write_text(json.dumps({name: [] for name in LABELS}))
-    with csv.open("w", newline="") as file:
-        writer = DictWriter(file, ("file_name", "labels", "rejected", "reviewed", "is_valid"))
-        writer.writeheader()
-        for path, cells in zip(task.trained.paths, task.trained.targets, strict=True):
-            said = {
-                column: to_list_cell([name for name, cell in zip(LABELS, cells, strict=True) if cell == value])
-                for column, value in (("labels", 1), ("rejected", 0))
-            }
-            writer.writerow({"file_name": path, **said, "reviewed": "listed", "is_valid": False})
+    write_csv(csv, task.trained, LABELS)
     told = ["--csv", csv, "--labels", labels, "--out", folder, "--model", task.model, "--epochs", EPOCHS]
     flags = parse_flags("finetune", [str(word) for word in (*told, "--seed", task.seed, "--workers", WORKERS)])
     return make_plan(flags, read_rows(csv), "cpu")

@@ -7,7 +7,9 @@ import copy
 import io
 import json
 import tempfile
+from collections.abc import Sequence
 from contextlib import redirect_stderr
+from csv import DictWriter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from demo.dataset import Cells, PlainPhotos, loader
 from demo.evaluate import Photos, photos_of, read_rows
 from demo.finetune import threads_for
 from demo.progress import Progress
+from demo.rows import to_list_cell
 from demo.training import Recipe, predict, train_head
 
 
@@ -50,6 +53,20 @@ def read(csv: Path, model: str, labels: str | None) -> tuple[Photos, Checkpoint,
     if labels:
         origins = head.check_origins(base, json.loads(Path(labels).read_text()))
     return photos_of(rows, csv, list(origins), base.labels.names), base, origins
+
+
+def write_csv(path: Path, photos: Photos, names: Sequence[str]) -> None:
+    """A corrections CSV of photos that decide some of the labels `names`, and of no others."""
+    with path.open("w", newline="") as file:
+        writer = DictWriter(file, ("file_name", "labels", "rejected", "reviewed", "is_valid"))
+        writer.writeheader()
+        for image, cells, held_out in zip(photos.paths, photos.targets, photos.is_valid, strict=True):
+            labels, rejected = (
+                to_list_cell([name for name, cell in zip(names, cells, strict=True) if cell == value])
+                for value in (1, 0)
+            )
+            said = {"labels": labels, "rejected": rejected, "reviewed": "listed", "is_valid": bool(held_out)}
+            writer.writerow({"file_name": image, **said})
 
 
 def freeze(photos: Photos, base: Checkpoint, origins: head.Origins, views: int = 1) -> Frozen:

@@ -41,8 +41,8 @@ class Cells:
 
         unknown: "distill" gives unknown cells the teacher's score, "ignore" leaves them unused, "negative" makes
         them absent. Where there is no teacher, for a fresh label, "distill" has it softly absent: nobody looked for
-        it there, and from its own photos alone it would be learned as everywhere. teacher_share mixes the teacher
-        into known cells too.
+        it there, and from its own photos alone it would be learned as everywhere. Without any photo of its own it
+        learns nothing. teacher_share mixes the teacher into known cells too.
         """
         known = targets >= 0
         values = np.where(known, targets, 0).astype(np.float32)
@@ -52,7 +52,7 @@ class Cells:
         elif unknown == "distill" and teacher is not None:
             soft = ~known & np.isfinite(teacher)
             values[soft], kind[soft] = teacher[soft], SOFT
-            kind[~known & np.isnan(teacher)] = SOFT
+            kind[~known & np.isnan(teacher) & known.any(0)] = SOFT
         if teacher is not None and teacher_share > 0:
             mixed = known & np.isfinite(teacher)
             values[mixed] = (1 - teacher_share) * values[mixed] + teacher_share * teacher[mixed]

@@ -149,7 +149,8 @@ def fine_tune(
 
     start = head.with_vocabulary(base, origins)
     model, linear = start.model, head.linear_head(start)
-    moved = [start.labels.positions[name] for name, origin in origins.items() if base.single_label or len(origin) != 1]
+    untaught = ~linear.weight.any(1)  # rows of zeros, of which no bias means anything either
+    moved = [row for row, old in enumerate(origins.values()) if base.single_label or len(old) != 1 or untaught[row]]
     shares = SHARES if flags.blend is None else (flags.blend,)
     with threads_for(linear):
         out_of_fold = folds.out_of_fold(

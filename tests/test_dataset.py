@@ -19,7 +19,15 @@ TEACHER = np.array([[0.2, 0.9, 0.7, np.nan]], np.float32)
 def test_unknown_cells_follow_the_old_model_and_known_ones_the_person():
     cells = Cells.build(TARGETS, "distill", TEACHER)
     assert cells.values[0] == pytest.approx([1, 0, 0.7, 0])
-    assert cells.kind[0].tolist() == [KNOWN, KNOWN, SOFT, SOFT]
+    assert cells.kind[0].tolist() == [KNOWN, KNOWN, SOFT, UNUSED]
+
+
+def test_a_new_label_is_softly_absent_where_nobody_looked_and_learns_nothing_where_nobody_ever_did():
+    targets = np.array([[1, 0, -1, -1], [-1, -1, -1, 1]], np.float32)
+    fresh = np.full((2, 4), np.nan, np.float32)
+    cells = Cells.build(targets, "distill", fresh)
+    assert cells.values.tolist() == [[1, 0, 0, 0], [0, 0, 0, 1]]
+    assert cells.kind.tolist() == [[KNOWN, KNOWN, UNUSED, SOFT], [SOFT, SOFT, UNUSED, KNOWN]]
 
 
 def test_unknown_cells_can_be_left_out_or_counted_as_absent():

@@ -148,6 +148,23 @@ def test_a_new_label_that_was_only_ever_confirmed_is_not_learned_as_always_there
     assert Tagger(new, "cpu").scores(pictures)[:, new.labels.positions["axolotl"]].mean() < 0.5
 
 
+def test_a_label_that_nobody_decided_waits_for_its_first_corrections(corrections, tmp_path, tiny_checkpoint):
+    vocabulary = tmp_path / "labels.json"
+    vocabulary.write_text(json.dumps({"cat": ["cat"], "bird": ["bird"], "castle": []}))
+    assert (
+        run(corrections, tmp_path / "first", tiny_checkpoint, "--labels", str(vocabulary), "--new-labels", "skip") == 0
+    )
+    untaught = load_checkpoint(tmp_path / "first")
+    castle = untaught.labels.positions["castle"]
+    assert not untaught.model.head.weight[castle].any()
+    rows = [row(f"{seed}.png", ["castle"] * (seed % 2), ["castle"] * (1 - seed % 2)) for seed in range(24)]
+    castles = write_rows(tmp_path / "castles.csv", rows)
+    assert run(castles, tmp_path / "second", tmp_path / "first", "--lr-head", "0") == 0
+    taught = load_checkpoint(tmp_path / "second")
+    images = [Image.open(tmp_path / f"{seed}.png").convert("RGB") for seed in range(24)]
+    assert Tagger(taught, "cpu").scores(images)[:, castle].mean() == pytest.approx(0.5, abs=0.15)
+
+
 def test_a_label_map_starts_a_new_vocabulary(corrections, tmp_path, tiny_checkpoint):
     (tmp_path / "map.json").write_text(json.dumps({"cat": ["cat", "bird"], "dog": ["dog"], "fresh": []}))
     assert run(corrections, tmp_path / "out", tiny_checkpoint, "--labels", str(tmp_path / "map.json")) == 0
@@ -457,7 +474,7 @@ def test_replayed_images_keep_what_nobody_corrected(corrections, tmp_path, tiny_
     assert "60 of 60 images" in capsys.readouterr().err
     before = scores(tiny_checkpoint)
     drift = {which: np.abs(scores(tmp_path / which) - before).mean() for which in ("alone", "replayed")}
-    assert drift["replayed"] < 0.8 * drift["alone"]
+    assert drift["replayed"] < 0.95 * drift["alone"]
 
 
 def test_a_copy_of_a_photo_of_the_csv_is_not_replayed(corrections, tmp_path, tiny_checkpoint, make_image, capsys):

@@ -11,6 +11,8 @@ from demo.dataset import KNOWN, SOFT, UNUSED, Cells
 from demo.errors import BadInput, CheckpointError
 from demo.head import BIAS_OF_NOTHING, added_labels, calibrate_bias, check_origins, teacher_scores, with_vocabulary
 from demo.labels import LabelSet
+from demo.progress import Progress
+from demo.training import Recipe, train_head
 from tests.conftest import NAMES, seeded_checkpoint
 
 FEATURES = torch.from_numpy(np.random.default_rng(0).normal(size=(40, 48)).astype(np.float32))
@@ -214,3 +216,22 @@ def test_a_calibrated_head_can_still_be_trained() -> None:
     calibrate_bias(head, FEATURES, cells(np.ones((40, 2))), [0])
     head(FEATURES).sum().backward()
     assert head.bias.grad is not None
+
+
+def test_many_photos_move_a_row_further_than_few_that_say_the_same() -> None:
+    rng = np.random.default_rng(0)
+    features = torch.from_numpy(rng.normal(size=(8, 16)).astype(np.float32))
+    values = (features[:, :1] > 0).float().numpy()
+    recipe = Recipe(
+        train="head", loss="bce", epochs=0, head_epochs=30, batch_size=32, lr_head=1e-2, lr_backbone=0,
+        distill_weight=0, mosaic=0, min_crop=1, balance=0, workers=0, seed=0, device="cpu",
+    )  # fmt: skip
+    moved = []
+    for times in (1, 16):
+        head = torch.nn.Linear(16, 1)
+        torch.nn.init.zeros_(head.weight)
+        train_head(
+            head, features.repeat(times, 1), cells(np.tile(values, (times, 1))), recipe, Progress(None), lambda: None
+        )
+        moved.append(head.weight.norm().item())
+    assert moved[1] > 1.3 * moved[0]
