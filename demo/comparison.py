@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from demo.messages import Message
 from demo.metrics import average_precisions, calibration_error, report
 from demo.thresholds import active, per_label_thresholds, precise_threshold, sweep
 
@@ -219,37 +220,52 @@ def verdict(comparison: dict[str, Any]) -> str:
     return "better" if change["low"] > 0 else "same"
 
 
-def summary(comparison: dict[str, Any]) -> str:
+def summary(comparison: dict[str, Any]) -> Message:
     """The verdict as a sentence with its figures."""
     said = {
-        "better": "The new model is better than the one before",
-        "same": "There is no clear difference between the new model and the one before",
-        "worse": "The new model came out worse than the one before, so it is not offered",
-        "unmeasured": "There are too few decided images to tell whether the new model is better",
+        "better": Message("The new model is better than the one before"),
+        "same": Message("There is no clear difference between the new model and the one before"),
+        "worse": Message("The new model came out worse than the one before, so it is not offered"),
+        "unmeasured": Message("There are too few decided images to tell whether the new model is better"),
     }[verdict(comparison)]
-    images = comparison["images"]
-    on = f"{images} held-out image{'s' * (images != 1)}"
+    on = Message.many(comparison["images"], "{count} held-out image", "{count} held-out images")
     if comparison["by"] == "folds":
-        on = f"{images} image{'s' * (images != 1)}, each scored by a model that did not see it"
+        on = Message.many(
+            comparison["images"],
+            "{count} image, each scored by a model that did not see it",
+            "{count} images, each scored by a model that did not see it",
+        )
     key = "map" if comparison["difference"]["map"] else "micro_f1"
-    change, title = comparison["difference"][key], {"map": "mAP", "micro_f1": "micro F1"}[key]
+    change, title = comparison["difference"][key], {"map": "mAP", "micro_f1": Message("micro F1")}[key]
     if change is None:
-        return f"{said}: no label is decided on {on}."
-    value, low, high = (100 * change[part] for part in ("value", "low", "high"))
-    return (
-        f"{said}: {title} {comparison['old'][key]:.3f} before, {comparison['new'][key]:.3f} after, "
-        f"{value:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}) on {on}."
+        return Message("{verdict}: no label is decided on {images}.", verdict=said, images=on)
+    return Message(
+        "{verdict}: {figure} {before} before, {after} after, {change} points (95 % interval {low} to {high}) "
+        "on {images}.",
+        verdict=said,
+        figure=title,
+        before=f"{comparison['old'][key]:.3f}",
+        after=f"{comparison['new'][key]:.3f}",
+        change=f"{100 * change['value']:+.1f}",
+        low=f"{100 * change['low']:+.1f}",
+        high=f"{100 * change['high']:+.1f}",
+        images=on,
     )
 
 
-def warnings(comparison: dict[str, Any]) -> list[str]:
+def warnings(comparison: dict[str, Any]) -> list[Message]:
     """What in a comparison should make a person look twice."""
     found = []
-    for key, title in (("map", "mAP"), ("micro_f1", "Micro F1")):
+    for key, title in (("map", "mAP"), ("micro_f1", Message("Micro F1"))):
         change = comparison["difference"][key]
         if change and change["value"] < -WORSE_BY:
-            found.append(f"{title} fell by {-100 * change['value']:.1f} points.")
+            fall = f"{-100 * change['value']:.1f}"
+            found.append(Message("{figure} fell by {fall} points.", figure=title, fall=fall))
     share = comparison["flipped"]["share"]
     if share is not None and share > 0.01:
-        found.append(f"{100 * share:.1f} % of the decisions that nobody had corrected came out otherwise.")
+        found.append(
+            Message(
+                "{share} % of the decisions that nobody had corrected came out otherwise.", share=f"{100 * share:.1f}"
+            )
+        )
     return found

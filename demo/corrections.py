@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from demo.durable import append, cut, make_folder, put, sweep, sync_folder, torn_tail
 from demo.errors import BadInput, CorrectionsError
+from demo.messages import Message
 from demo.rows import HEADER, OWN_IMAGE, Correction, View, checked_line, checked_names, from_line, identity, shortened
 from demo.vocabularies import keep_vocabulary, read_vocabulary
 
@@ -243,9 +244,11 @@ class Corrections:
                 finally:
                     os.close(kept)
             cut(self._fd, torn)
-            self.healed = (
-                f"The last row of {self.csv_path.name} was torn while it was being saved: {len(torn)} bytes were cut "
-                f"off and are in {self.csv_path.name}.torn. Every row whose save was confirmed is there."
+            self.healed = Message(
+                "The last row of {file} was torn while it was being saved: {bytes} bytes were cut off and are in "
+                "{file}.torn. Every row whose save was confirmed is there.",
+                file=self.csv_path.name,
+                bytes=len(torn),
             )
         if len(head) < len(HEADER):
             append(self._fd, HEADER)

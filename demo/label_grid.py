@@ -18,6 +18,7 @@ from demo.corrections import Corrections
 from demo.errors import ImageRejected
 from demo.images import extension
 from demo.labels import LabelSet
+from demo.messages import Message
 from demo.rows import Correction, View
 from demo.thresholds import active, one_of_each, rivals
 
@@ -197,12 +198,12 @@ def _save_some(
 
     def images() -> Iterator[tuple[bytes, str]]:
         for place, own in by_place.items():
-            name = album.photos[place].name if 0 <= place < len(album) else f"Photo {place + 1}"
+            name = album.photos[place].name if 0 <= place < len(album) else Message("Photo {number}", number=place + 1)
             try:
                 data = album.read(place) if 0 <= place < len(album) else b""
             except (ImageRejected, OSError) as error:
                 why = str(error) if isinstance(error, ImageRejected) else f"{error.strerror}."
-                saving.left[place] = f"{name}: {why}"
+                saving.left[place] = Message("{name}: {why}", name=name, why=why)
                 continue
             digest = hashlib.sha256(data).hexdigest()
             same = [change for change in own if digest.startswith(change.digest)]
@@ -212,7 +213,7 @@ def _save_some(
             if not same:
                 saving.tried.append(place)
             elif view is None:
-                saving.left[place] = f"{name}: it is not tagged yet by the model in use."
+                saving.left[place] = Message("{name}: it is not tagged yet by the model in use.", name=name)
             else:
                 changes.setdefault(digest, []).extend(same)
                 views[digest] = view

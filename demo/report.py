@@ -15,6 +15,7 @@ from typing import Any
 
 from demo import charts, images
 from demo.errors import ImageRejected
+from demo.messages import Message, joined
 from demo.rows import shortened
 
 REPORT = "report.html"
@@ -89,11 +90,15 @@ def _list(lines: Iterable[str]) -> str:
 
 def judged_on(comparison: Mapping[str, Any]) -> str:
     """Which images a `comparison` is of."""
+    images, cells, labels = (comparison[key] for key in ("images", "known_cells", "labels"))
     how = {
-        "valid": "held-out images, which neither model learned from here",
-        "folds": "images, each scored by a head that was trained without it (the rest of the model is the old one)",
+        "valid": Message("{images} held-out images, which neither model learned from here", images=images),
+        "folds": Message(
+            "{images} images, each scored by a head that was trained without it (the rest of the model is the old one)",
+            images=images,
+        ),
     }[comparison["by"]]
-    return f"{comparison['images']} {how}; {comparison['known_cells']} decided cells of {comparison['labels']} labels."
+    return Message("{how}; {cells} decided cells of {labels} labels.", how=how, cells=cells, labels=labels)
 
 
 def _figures(comparison: Mapping[str, Any]) -> str:
@@ -117,13 +122,20 @@ def _figures(comparison: Mapping[str, Any]) -> str:
 def small_print(comparison: Mapping[str, Any]) -> str:
     """What stands below the figures of a `comparison`: thresholds, calibration, flipped decisions."""
     threshold, error, flipped = comparison["threshold"], comparison["calibration"], comparison["flipped"]
-    parts = [f"Each model at its own threshold: old {threshold['old']:.2f}, new {threshold['new']:.2f}."]
+    old, new = (f"{threshold[which]:.2f}" for which in ("old", "new"))
+    parts = [Message("Each model at its own threshold: old {old}, new {new}.", old=old, new=new)]
     if error["new"] is not None:
-        parts.append(f"Calibration error: old {_number(error['old'])}, new {_number(error['new'])}.")
+        old, new = _number(error["old"]), _number(error["new"])
+        parts.append(Message("Calibration error: old {old}, new {new}.", old=old, new=new))
     if flipped["share"] is not None:
-        share = f"{100 * flipped['share']:.2f} %"
-        parts.append(f"Of {flipped['decisions']} decisions that nobody corrected, {share} came out otherwise.")
-    return " ".join(parts)
+        parts.append(
+            Message(
+                "Of {decisions} decisions that nobody corrected, {share} % came out otherwise.",
+                decisions=flipped["decisions"],
+                share=f"{100 * flipped['share']:.2f}",
+            )
+        )
+    return joined(parts)
 
 
 def _loss(history: Sequence[Mapping[str, Any]]) -> str:

@@ -8,10 +8,10 @@ const tags = (names, kind) => (names.length ? names.map((name) => tag(name, kind
 /** Delete, which asks once more in its own place. */
 function deleting(row) {
   const cell = make("div", { className: "actions" });
-  const ask = make("button", { type: "button", className: "plain small", textContent: "Delete" });
-  const yes = make("button", { type: "button", className: "plain small danger", textContent: "Delete for good" });
-  const no = make("button", { type: "button", className: "plain small", textContent: "Keep" });
-  ask.setAttribute("aria-label", "Delete this correction");
+  const ask = make("button", { type: "button", className: "plain small", textContent: tr("Delete") });
+  const yes = make("button", { type: "button", className: "plain small danger", textContent: tr("Delete for good") });
+  const no = make("button", { type: "button", className: "plain small", textContent: tr("Keep") });
+  ask.setAttribute("aria-label", tr("Delete this correction"));
   ask.addEventListener("click", () => {
     cell.replaceChildren(yes, no);
     no.focus();
@@ -33,9 +33,13 @@ function tableRow(row) {
   const picture = make("img", { src: row.picture, alt: "", loading: "lazy", width: 72, height: 72 });
   const [day, time] = [row.saved_at.slice(0, 10), row.saved_at.slice(11, 16)];
   const saved = make("td", { className: "when" }, make("span", { textContent: `${day} ${time}` }));
-  for (const note of [row.reviewed === "all" && "everything reviewed", row.held_out && "held out", row.annotator && `by ${row.annotator}`])
+  for (const note of [
+    row.reviewed === "all" && tr("everything reviewed"),
+    row.held_out && tr("held out"),
+    row.annotator && tr("by {annotator}", row),
+  ])
     if (note) saved.append(make("small", { textContent: note }));
-  saved.title = `UTC; model ${row.model}`;
+  saved.title = tr("UTC; model {model}", row);
   const line = make(
     "tr",
     {},
@@ -49,24 +53,26 @@ function tableRow(row) {
   return line;
 }
 
-const count = (number, one, many) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
-
 drawing((value) => {
   page = value.page;
   const { images, added, rejected } = value.totals;
   const empty = value.rows.length === 0;
   find(".totals").textContent = empty
     ? ""
-    : `${count(images, "image", "images")} · ${count(added, "label", "labels")} added · ${rejected.toLocaleString("en")} rejected`;
+    : [
+        tr.many(images, "{count} image", "{count} images"),
+        tr.many(added, "{count} label added", "{count} labels added"),
+        tr("{count} rejected", { count: rejected }),
+      ].join(" · ");
   find(".downloads").hidden = empty;
   table.hidden = empty;
   none.hidden = !empty || Boolean(value.message);
   table.tBodies[0].replaceChildren(...value.rows.map(tableRow));
   pages.hidden = value.pages === 1;
-  pages.querySelector("p").textContent = `Page ${page + 1} of ${value.pages}`;
+  pages.querySelector("p").textContent = tr("Page {number} of {total}", { number: page + 1, total: value.pages });
   find(".newer").disabled = page === 0;
   find(".older").disabled = page === value.pages - 1;
-  problem.textContent = value.message;
+  problem.textContent = told(value.message);
   problem.hidden = !value.message;
 });
 const menu = find(".menu");

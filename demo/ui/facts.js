@@ -2,9 +2,9 @@
 drawing((value) => {
   if (value.keep) return;
   const parts = [];
-  if (value.place) parts.push(make("b", { textContent: `${value.place.number} of ${value.place.of}` }));
+  if (value.place) parts.push(make("b", { textContent: tr("{number} of {total}", { number: `${value.place.number}`, total: `${value.place.of}` }) }));
   if (value.place && value.name) parts.push(make("bdi", { textContent: value.name }));
-  for (const fact of [value.size, value.took]) if (fact) parts.push(make("span", { textContent: fact }));
+  for (const fact of [value.size, value.took]) if (fact) parts.push(make("span", { textContent: told(fact) }));
   // the server's own model may have become another one since the model box was drawn
   if (value.model) document.dispatchEvent(new CustomEvent("tagloop-tagged", { detail: value.model }));
   find(".facts").replaceChildren(...parts);

@@ -3,10 +3,9 @@ const STEP = 76; // a thumbnail and the gap beside it, in px; page.css has the s
 const SPARE = 6;
 const AT_ONCE = 3;
 const KEPT = "tagloop-album";
-const WORDS = { t: "to do", d: "done", s: "skipped", e: "changed, not saved", f: "cannot be read" };
+const WORDS = { t: tr("to do"), d: tr("done"), s: tr("skipped"), e: tr("changed, not saved"), f: tr("cannot be read") };
 const film = named("filmstrip");
 const [strip, rail, bar, work, problem] = [".strip", ".rail", ".bar", ".work", ".problem"].map(find);
-const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 const count = (states, letter) => states.split(letter).length - 1;
 
 let value; // what Python pushed last
@@ -21,7 +20,7 @@ let leftOut = ""; // what of the last files was refused, and why
 
 // The strip
 
-const label = (place, index) => `Photo ${index + 1} of ${order.length}, ${WORDS[value.states[place]]}`;
+const label = (place, index) => tr("Photo {number} of {total}, {state}", { number: `${index + 1}`, total: `${order.length}`, state: WORDS[value.states[place]] });
 
 function tile(place, index) {
   const picture = make("img", { alt: "", decoding: "async", draggable: false });
@@ -47,7 +46,7 @@ function drawTiles() {
     const state = value.states[place];
     if (node.dataset.state !== state) {
       node.dataset.state = state;
-      node.title = value.problems[place] ?? WORDS[state];
+      node.title = told(value.problems[place]) || WORDS[state];
     }
     node.style.left = `${index * STEP}px`;
     node.tabIndex = index === focused ? 0 : -1;
@@ -82,8 +81,8 @@ function pick(node) {
 function drawBar() {
   const { states } = value;
   const [done, skipped, failed] = ["d", "s", "f"].map((letter) => count(states, letter));
-  find(".counts b").textContent = `${done} of ${states.length} done`;
-  const more = [skipped && `${skipped} skipped`, failed && `${failed} cannot be read`].filter(Boolean);
+  find(".counts b").textContent = tr("{done} of {total} done", { done: `${done}`, total: `${states.length}` });
+  const more = [skipped && tr("{count} skipped", { count: skipped }), failed && tr("{count} cannot be read", { count: failed })].filter(Boolean);
   find(".counts span").textContent = more.join(" · ");
   named("order").value = value.by;
   named("close-queue").hidden = !value.own;
@@ -91,7 +90,9 @@ function drawBar() {
 
 function remaining(seconds) {
   if (seconds === null) return "";
-  return seconds < 90 ? ` · ${Math.max(1, Math.round(seconds))} s left` : ` · ${Math.round(seconds / 60)} min left`;
+  const isShort = seconds < 90;
+  const left = isShort ? Math.max(1, Math.round(seconds)) : Math.round(seconds / 60);
+  return ` · ${isShort ? tr("{count} s left", { count: left }) : tr("{count} min left", { count: left })}`;
 }
 
 function drawWork() {
@@ -103,14 +104,15 @@ function drawWork() {
   work.hidden = !(sending || (value.token && (value.running || unfinished)));
   if (sending) {
     bar.value = sending.total ? sending.done / sending.total : 0;
-    text.textContent = `Bringing ${sending.done.toLocaleString("en")} of ${plural(sending.total, "file")}`;
-    stop.textContent = "Stop";
+    text.textContent = tr.many(sending.total, "Bringing {done} of {count} file", "Bringing {done} of {count} files", sending);
+    stop.textContent = tr("Stop");
   } else if (!work.hidden) {
     bar.value = total ? value.tagged / total : 0;
+    const done = { done: value.tagged, total };
     text.textContent = value.running
-      ? `Tagged ${value.tagged.toLocaleString("en")} of ${total.toLocaleString("en")}${remaining(value.eta_seconds)}`
-      : `Stopped at ${value.tagged.toLocaleString("en")} of ${total.toLocaleString("en")}; the rest is tagged when it is opened`;
-    stop.textContent = value.running ? "Stop" : "Go on";
+      ? tr("Tagged {done} of {total}", done) + remaining(value.eta_seconds)
+      : tr("Stopped at {done} of {total}; the rest is tagged when it is opened", done);
+    stop.textContent = value.running ? tr("Stop") : tr("Go on");
   }
 }
 
@@ -152,7 +154,7 @@ drawing((pushed) => {
     drawTiles();
   }
   drawWork();
-  tell(value.message || value.problem || leftOut);
+  tell(told(value.message) || value.problem || leftOut);
   if (!entered) {
     entered = true;
     trigger("enter", { token: sessionStorage.getItem(KEPT) ?? "" });
@@ -186,9 +188,9 @@ async function send() {
         signal: mine.stop.signal,
       });
       const { error } = await answer.json().catch(() => ({}));
-      if (error || !answer.ok) mine.left.push(error ?? `${file.name} was refused.`);
+      if (error || !answer.ok) mine.left.push(error ?? tr("{name} was refused.", file));
     } catch {
-      if (!mine.stop.signal.aborted) mine.left.push(`${file.name} did not arrive: the server cannot be reached.`);
+      if (!mine.stop.signal.aborted) mine.left.push(tr("{name} did not arrive: the server cannot be reached.", file));
     }
     mine.done++;
     drawWork();
@@ -204,8 +206,9 @@ async function send() {
   sending = undefined;
   waiting = [];
   if (mine.left.length) {
-    const more = mine.left.length > 3 ? `\nand ${plural(mine.left.length - 3, "more file")} left out` : "";
-    leftOut = mine.left.slice(0, 3).join("\n") + more;
+    const more = mine.left.length - 3;
+    leftOut = mine.left.slice(0, 3).join("\n");
+    if (more > 0) leftOut += `\n${tr.many(more, "and {count} more file left out", "and {count} more files left out")}`;
     tell(leftOut);
   }
   drawWork();
@@ -240,7 +243,7 @@ function choose(folder) {
     const files = Array.from(input.files);
     for (const file of files) file.path = file.webkitRelativePath || file.name;
     bring(files.filter(isPhoto));
-    if (files.length && !files.some(isPhoto)) tell("There are no photos in this folder.");
+    if (files.length && !files.some(isPhoto)) tell(tr("There are no photos in this folder."));
   });
   input.click();
 }
@@ -248,7 +251,7 @@ function choose(folder) {
 async function dropped({ detail: entries }) {
   const files = (await Promise.all(entries.map((entry) => filesIn(entry)))).flat();
   bring(files.filter(isPhoto));
-  if (!files.some(isPhoto)) tell("What was dropped holds no photos.");
+  if (!files.some(isPhoto)) tell(tr("What was dropped holds no photos."));
 }
 
 named("add-photos").addEventListener("click", () => choose(false));
@@ -273,9 +276,9 @@ strip.addEventListener("keydown", (event) => {
   event.preventDefault();
   focusOn(to);
 });
-addKeys("Photos, while the strip has the focus", strip, [
-  ["← →", "Go from photo to photo; Home and End to the first and last"],
-  ["Enter", "Open the photo"],
+addKeys(tr("Photos, while the strip has the focus"), strip, [
+  ["← →", tr("Go from photo to photo; Home and End to the first and last")],
+  ["Enter", tr("Open the photo")],
 ]);
 let drawn = 0;
 strip.addEventListener("scroll", () => {

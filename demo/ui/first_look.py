@@ -12,6 +12,7 @@ from typing import Any
 
 from demo.checkpoint import Checkpoint
 from demo.layouts import CARD
+from demo.messages import Message, joined
 
 MAX_CHARACTERS, MAX_PARAGRAPHS = 700, 3
 _FRONT_MATTER = re.compile(r"\A\s*---\s*\n(.*?)\n---\s*(?:\n|\Z)", re.DOTALL)
@@ -43,7 +44,7 @@ def arriving(folder: Path | None) -> dict[str, Any] | None:
     except OSError:
         return None
     facts = card_facts(card)
-    rows = [["Licence", facts["licence"]]] if facts["licence"] else []
+    rows = [[Message("Licence"), facts["licence"]]] if facts["licence"] else []
     return {"rows": rows, "text": facts["text"]} if card else None
 
 
@@ -55,14 +56,18 @@ def first_look(checkpoint: Checkpoint) -> dict[str, Any]:
     tuned = sum(threshold is not None for threshold in labels.thresholds)
     groups = Counter(category for category in labels.categories if category)
     name, _, revision = checkpoint.identity.partition("@")
+    count, is_single = len(labels), checkpoint.single_label
+    architecture = checkpoint.config.get("architecture", "ViT")
+    recommended = Message("{threshold} recommended", threshold=f"{checkpoint.threshold:.3g}")
+    of_its_own = Message("{count} tuned per label", count=tuned) if tuned else ""
     rows = [
-        ["Labels", f"{len(labels):,}" + (", one to an image" if checkpoint.single_label else "")],
-        ["Categories", ", ".join(f"{group} {count:,}" for group, count in groups.most_common(6))],
-        ["Threshold", f"{checkpoint.threshold:.3g} recommended" + (f", {tuned:,} tuned per label" if tuned else "")],
-        ["Licence", facts["licence"] or "not stated"],
-        ["Model", f"{checkpoint.config.get('architecture', 'ViT')}, {_count(weights)} weights"],
-        ["Input", " × ".join(map(str, checkpoint.data["input_size"][1:])) + " px"],
-        ["Weights" if name.startswith("local:") else "Commit", revision],
+        [Message("Labels"), Message("{count}, one to an image", count=count) if is_single else f"{count:,}"],
+        [Message("Categories"), ", ".join(f"{group} {number:,}" for group, number in groups.most_common(6))],
+        [Message("Threshold"), joined([recommended, of_its_own], "{first}, {second}")],
+        [Message("Licence"), facts["licence"] or Message("not stated")],
+        [Message("Model"), joined([architecture, _count(weights)], "{first}, {second}")],
+        [Message("Input"), " × ".join(map(str, checkpoint.data["input_size"][1:])) + " px"],
+        [Message("Weights") if name.startswith("local:") else Message("Commit"), revision],
     ]
     return {"rows": [row for row in rows if row[1]], "text": facts["text"]}
 
@@ -90,5 +95,7 @@ def _paragraphs(body: str) -> list[str]:
     return found
 
 
-def _count(number: int) -> str:
-    return f"{number / 1e6:.1f} million" if number >= 1e6 else f"{number:,}"
+def _count(weights: int) -> Message:
+    if weights < 1e6:
+        return Message("{count} weights", count=weights)
+    return Message("{count} million weights", count=f"{weights / 1e6:.1f}")

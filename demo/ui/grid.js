@@ -7,8 +7,8 @@ const root = named("grid");
 const [slider, save, undo, redo, confirmAll, news] = ["threshold", "save", "undo", "redo", "confirm-all", "news"].map((name) => named(`grid-${name}`));
 const [reset, chosen, cover] = [".reset", ".chosen", ".cover"].map(find);
 const status = named("grid-status");
-const number = (count) => count.toLocaleString("en");
-const counted = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
+const photos = (count) => tr.many(count, "{count} photo", "{count} photos");
+const decisions = (count) => tr.many(count, "{count} decision", "{count} decisions");
 
 // Decisions outlive the panel's node: gradio makes it anew whenever it likes.
 const memory = (globalThis.tagloopGrid ??= new Map());
@@ -61,11 +61,15 @@ function draw() {
 
 function drawNumbers({ tagged = value.tagged, is_running = value.is_running } = {}) {
   const { active, candidates, untagged, confirmed, rejected } = column.totals;
-  const busy = is_running ? `${number(tagged)} of ${number(value.of)} tagged so far` : untagged && column.isKnown && `${number(untagged)} not tagged yet`;
-  const parts = column.isKnown ? [`${number(active)} active`, `${number(candidates)} candidates`] : ["The model has no such label", counted(column.length, "photo")];
-  parts.push(`${number(confirmed)} confirmed`, `${number(rejected)} rejected`);
+  const busy = is_running
+    ? tr("{count} of {total} tagged so far", { count: tagged, total: value.of })
+    : untagged && column.isKnown && tr("{count} not tagged yet", { count: untagged });
+  const parts = column.isKnown
+    ? [tr("{count} active", { count: active }), tr("{count} candidates", { count: candidates })]
+    : [tr("The model has no such label"), photos(column.length)];
+  parts.push(tr("{count} confirmed", { count: confirmed }), tr("{count} rejected", { count: rejected }));
   if (busy) parts.push(busy);
-  if (value.unreadable) parts.push(`${number(value.unreadable)} cannot be read`);
+  if (value.unreadable) parts.push(tr("{count} cannot be read", { count: value.unreadable }));
   const numbers = find(".numbers");
   while (numbers.children.length < parts.length) numbers.append(make("span"));
   [...numbers.children].forEach((node, i) => (node.textContent = parts[i] ?? ""));
@@ -78,16 +82,16 @@ function drawButtons() {
   const [count, { open }] = [unsaved(), column.totals];
   const here = column.decided.pending.size;
   save.disabled = !count || asking?.name === "save";
-  save.textContent = count ? `Save ${counted(count, "decision")}` : "Save";
-  save.title = count > here ? `${number(count - here)} of them on other labels or photos` : "";
+  save.textContent = count ? tr.many(count, "Save {count} decision", "Save {count} decisions") : tr("Save");
+  save.title = count > here ? tr("{count} of them on other labels or photos", { count: count - here }) : "";
   undo.disabled = !column.decided.done.length;
   redo.disabled = !column.decided.undone.length;
   reset.disabled = !column.isKnown || column.threshold === column.recommended;
   confirmAll.disabled = !open;
-  confirmAll.textContent = open ? `Confirm the ${number(open)} above the line` : "Nothing left above the line";
+  confirmAll.textContent = open ? tr("Confirm the {count} above the line", { count: open }) : tr("Nothing left above the line");
   confirmAll.hidden = selection.size > 0 || !column.isKnown;
   chosen.hidden = !selection.size;
-  chosen.firstElementChild.textContent = `${number(selection.size)} selected`;
+  chosen.firstElementChild.textContent = tr("{count} selected", { count: selection.size });
   if (document.activeElement?.disabled && root.contains(document.activeElement)) focusGrid();
 }
 
@@ -98,15 +102,20 @@ function changed(text) {
   draw();
   say("", "");
   const count = unsaved();
-  announce(`${text}. ${count ? `${counted(count, "decision")} not saved` : "Nothing left to save"}`);
+  const left = count ? tr.many(count, "{count} decision not saved", "{count} decisions not saved") : tr("Nothing left to save");
+  announce(tr("{what}. {left}", { what: text, left }));
 }
 
-const VERBS = { [NONE]: "No decision on", [CONFIRMED]: "Confirmed", [REJECTED]: "Rejected" };
+const DECIDED = {
+  [NONE]: (what) => tr("No decision on {what}", { what }),
+  [CONFIRMED]: (what) => tr("Confirmed {what}", { what }),
+  [REJECTED]: (what) => tr("Rejected {what}", { what }),
+};
 
 function decide(indexes, mark) {
   const made = column.decide(indexes, mark);
-  const text = indexes.length === 1 ? column.names[indexes[0]] : counted(made, "photo");
-  changed(made ? `${VERBS[mark]} ${text}` : "Nothing changed");
+  const text = indexes.length === 1 ? column.names[indexes[0]] : photos(made);
+  changed(made ? DECIDED[mark](text) : tr("Nothing changed"));
 }
 
 /** On the selection where there is one, else on the tile with the focus, and then on to the next. */
@@ -133,14 +142,15 @@ function step(move) {
   const changes = column[move]();
   const first = column.indexes.get(changes[0].place);
   if (first !== undefined && changes.length === 1) goTo(first, document.activeElement?.matches(".tile"));
-  changed(`${move === "undo" ? "Undone" : "Done again"}: ${counted(changes.length, "decision")}`);
+  const what = { what: decisions(changes.length) };
+  changed(move === "undo" ? tr("Undone: {what}", what) : tr("Done again: {what}", what));
 }
 
 function select(to) {
   const [from, until] = [Math.min(anchor, to), Math.max(anchor, to)];
   selection = new Set(Array.from({ length: until - from + 1 }, (_, i) => from + i).filter((i) => column.isOpen(i)));
   draw();
-  announce(`${counted(selection.size, "photo")} selected`);
+  announce(tr.many(selection.size, "{count} photo selected", "{count} photos selected"));
 }
 
 function unselect() {
@@ -162,7 +172,7 @@ function slide() {
 
 function settleLine() {
   drawButtons();
-  announce(`${counted(column.line, "photo")} active at ${column.threshold.toFixed(3)}`);
+  announce(tr("{photos} active at {threshold}", { photos: photos(column.line), threshold: column.threshold.toFixed(3) }));
 }
 
 function moveLine(threshold) {
@@ -285,17 +295,17 @@ addEventListener(
   },
   { signal: leaving.signal },
 );
-addKeys("Grid", root, [
-  ["← → ↑ ↓", "Go over the photos; with Shift, select a range"],
-  ["Home – End", "The highest and the lowest score"],
-  ["Space", "Flip: reject an active photo, confirm a candidate; again takes it back"],
-  ["y", "Confirm, and on to the next; or all that are selected"],
-  ["x", "Reject, and on to the next; or all that are selected"],
-  ["Delete", "No decision"],
-  ["[ ]", "Move the threshold"],
-  ["/", "Another label"],
-  ["Ctrl Z", "Undo; with Shift, redo"],
-  ["s", "Save"],
-  ["Esc", "Drop the selection"],
+addKeys(tr("Grid"), root, [
+  ["← → ↑ ↓", tr("Go over the photos; with Shift, select a range")],
+  ["Home – End", tr("The highest and the lowest score")],
+  ["Space", tr("Flip: reject an active photo, confirm a candidate; again takes it back")],
+  ["y", tr("Confirm, and on to the next; or all that are selected")],
+  ["x", tr("Reject, and on to the next; or all that are selected")],
+  ["Delete", tr("No decision")],
+  ["[ ]", tr("Move the threshold")],
+  ["/", tr("Another label")],
+  ["Ctrl Z", tr("Undo; with Shift, redo")],
+  ["s", tr("Save")],
+  ["Esc", tr("Drop the selection")],
 ]);
 drawing(take);

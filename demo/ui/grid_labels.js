@@ -41,7 +41,7 @@ function showLabels() {
   labelList.replaceChildren(
     ...found.map((position, i) => {
       const count = toDo[position];
-      const note = count === undefined ? "only in corrections" : `${count.toLocaleString("en")} to do`;
+      const note = count === undefined ? tr("only in corrections") : tr("{count} to do", { count });
       const item = make("li", { id: `${labelList.id}-${i}` }, make("bdi", { textContent: labels[position] }), make("small", { textContent: note }));
       item.role = "option";
       item.dataset.name = labels[position];

@@ -19,7 +19,7 @@ function ask(name, data = {}, sent = undefined) {
 
 function wait() {
   clearTimeout(asking.timer);
-  asking.timer = setTimeout(() => answered() && say("error", "The server did not answer. Try again."), PATIENCE_MS);
+  asking.timer = setTimeout(() => answered() && say("error", tr("The server did not answer. Try again.")), PATIENCE_MS);
 }
 
 /** The request is done; the next one may go. */
@@ -44,7 +44,7 @@ function choose(label) {
 }
 
 function look() {
-  if (!column) show("busy", "Looking at the photos…", "");
+  if (!column) show("busy", tr("Looking at the photos…"), "");
   ask("look", { label: isPicked || value.tagged ? chosenLabel() : "" });
 }
 
@@ -52,7 +52,7 @@ function saveAll() {
   if (asking?.name === "save" || waiting.has("save") || !unsaved()) return;
   const sent = [...memory.values()].filter(({ pending }) => pending.size);
   const copies = sent.map((decided) => [decided, new Map(decided.pending)]);
-  say("saving", `Saving ${counted(unsaved(), "decision")}…`);
+  say("saving", tr.many(unsaved(), "Saving {count} decision…", "Saving {count} decisions…"));
   ask("save", { parts: sent.map(({ part }) => part) }, copies);
   drawButtons();
 }
@@ -68,16 +68,16 @@ function take(pushed) {
   if (pushed.ask !== asking?.id) return;
   if (pushed.kind === "saving") {
     wait();
-    return say("saving", `Saving… ${number(pushed.done)} done`);
+    return say("saving", tr("Saving… {count} done", { count: pushed.done }));
   }
   const { name, sent } = answered();
   if (pushed.names) takeLabels(pushed.names, pushed.to_do);
   if (pushed.kind === "column") takeColumn(pushed);
-  else if (pushed.kind === "empty") takeNothing("No photos yet.", "Bring some on the Tag tab: they are tagged there and appear here.");
-  else if (pushed.kind === "error" && !column) takeNothing("The photos cannot be shown.", pushed.text);
+  else if (pushed.kind === "empty") takeNothing(tr("No photos yet."), tr("Bring some on the Tag tab: they are tagged there and appear here."));
+  else if (pushed.kind === "error" && !column) takeNothing(tr("The photos cannot be shown."), told(pushed.text));
   else if (pushed.kind === "error") {
     show("ready");
-    say("error", pushed.text);
+    say("error", told(pushed.text));
   } else if (pushed.kind === "progress") takeProgress(pushed);
   else if (name === "save") takeSaved(pushed, sent);
 }
@@ -106,9 +106,9 @@ function takeColumn(pushed) {
   draw();
   if (isSame) goTo(at, false);
   if (isInside) focusGrid();
-  if (column.stale.length) say("error", `${column.stale.join(", ")}: the file was replaced, so what you decided on it is gone.`);
+  if (column.stale.length) say("error", tr("{names}: the file was replaced, so what you decided on it is gone.", { names: column.stale.join(", ") }));
   else if (!isSame) say("", "");
-  if (pushed.problem) say("error", `The model could not go on: ${pushed.problem}`);
+  if (pushed.problem) say("error", tr("The model could not go on: {why}", { why: pushed.problem }));
 }
 
 function takeProgress(pushed) {
@@ -116,7 +116,7 @@ function takeProgress(pushed) {
   if (more > 0 && !value.tagged) return look(); // nothing was there to decide on
   value = { ...value, is_running: pushed.is_running };
   news.hidden = more <= 0;
-  news.textContent = `Show ${number(more)} new`;
+  news.textContent = tr("Show {count} new", { count: more });
   drawNumbers(pushed);
 }
 
@@ -130,6 +130,6 @@ function takeSaved({ tried, state, text }, sent) {
     if (decided === column?.decided) column.settle(settled);
   }
   draw();
-  say(state, text);
+  say(state, told(text));
   if (state === "error") look(); // what was replaced is drawn as it is now
 }

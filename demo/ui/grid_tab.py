@@ -23,6 +23,7 @@ from demo.album import Album, Sheet
 from demo.corrections import Correction, read_vocabulary
 from demo.errors import CorrectionsError, DemoError
 from demo.label_grid import CONFIRMED, DIGEST_BYTES, NONE, REJECTED, Column, Decision, Said, Saving
+from demo.messages import Message, joined
 from demo.tagger import Tagger
 from demo.ui.desk import Desk
 from demo.ui.panel import QUIET, Panel, asked
@@ -103,7 +104,8 @@ class GridTab:
             album, saving = self.tagging.albums.get(token), Saving()
             try:
                 if album is None:
-                    texts.append("These photos were put away: nothing can be decided on them any more.")
+                    gone = Message("These photos were put away: nothing can be decided on them any more.")
+                    texts.append(gone)
                     saving.tried = [decision.place for decision in decisions]
                 else:
                     said = self._said(album, desk)
@@ -115,9 +117,10 @@ class GridTab:
             done += saving.done
             tried[token] = saving.tried
             texts += _told(saving)
-        text = f"Saved {_count(done, 'decision')}." if done else "Nothing was saved."
+        text = Message.many(done, "Saved {count} decision.", "Saved {count} decisions.")
+        text = text if done else Message("Nothing was saved.")
         state = "error" if texts else "saved"
-        yield {"ask": ask, "kind": "saved", "tried": tried, "state": state, "text": " ".join([text, *texts])}
+        yield {"ask": ask, "kind": "saved", "tried": tried, "state": state, "text": joined([text, *texts])}
 
     def _now(self, desk: Desk, with_rows: bool = True) -> tuple[Album, Tagger, Sheet, dict[str, Correction]]:
         """What is worked through, the visitor's model, its scores, and the person's rows of the photos."""
@@ -212,19 +215,16 @@ def _told(saving: Saving) -> list[str]:
     """What a person has to know of decisions that were not saved."""
     texts = []
     if saving.replaced:
-        texts.append(f"Not saved, since the file was replaced after you looked at it: {_some(saving.replaced)}.")
+        names = _some(saving.replaced)
+        texts.append(Message("Not saved, since the file was replaced after you looked at it: {names}.", names=names))
     if saving.left:
-        texts.append(f"Not saved, try again: {_some(list(saving.left.values()))}")
+        texts.append(Message("Not saved, try again: {left}", left=_some(list(saving.left.values()))))
     return texts
 
 
 def _some(names: list[str]) -> str:
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest:,} more" if rest > 0 else "")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    rest, some = len(names) - NAMED, joined(names[:NAMED], "{first}, {second}")
+    return Message("{some} and {count} more", some=some, count=rest) if rest > 0 else some
 
 
 def _encode(values: np.ndarray, kind: str) -> str:

@@ -6,7 +6,16 @@ const SPARE_ROWS = 1;
 const REST_MS = 80; // so long the scrolling rests before pictures are fetched that flew by
 const FAST = 3; // px a millisecond: so fast nobody sees a picture
 const WORDS = ["", "confirmed", "rejected", "absent"];
-const SAID = { untagged: "not tagged yet", unknown: "", active: "active", candidate: "candidate" };
+const SAID = {
+  untagged: tr("not tagged yet"),
+  unknown: "",
+  active: tr("active"),
+  candidate: tr("candidate"),
+  confirmed: tr("confirmed"),
+  rejected: tr("rejected"),
+  absent: tr("absent"),
+};
+const [UNDECIDED, NOT_SAVED] = [tr("undecided"), tr("not saved")];
 const [scroller, rail] = [".tiles", ".rail"].map(find);
 const lines = [...rail.querySelectorAll(".line")];
 
@@ -132,9 +141,9 @@ function drawTile(node, i) {
   Object.assign(node.dataset, { band, mark, pending: isPending });
   node.tabIndex = i === at ? 0 : -1;
   node.ariaSelected = isSelected;
-  const said = isPending && !mark ? "undecided" : mark;
+  const said = isPending && !mark ? UNDECIDED : (SAID[mark] ?? "");
   node.lastChild.lastChild.textContent = band === "untagged" ? SAID.untagged : said;
-  node.ariaLabel = [column.names[i], scoreOf(i), SAID[band], said, isPending ? "not saved" : ""].filter(Boolean).join(", ");
+  node.ariaLabel = [column.names[i], scoreOf(i), SAID[band], said, isPending ? NOT_SAVED : ""].filter(Boolean).join(", ");
 }
 
 const shownTiles = () => rail.querySelectorAll("[data-index]");

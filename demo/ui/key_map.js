@@ -32,10 +32,11 @@ function openKeyMap() {
     return node;
   };
   const keyed = (key) => (key === "–" ? " – " : make("kbd", { textContent: key }));
-  const close = make("button", { type: "button", textContent: "Close" });
-  const dialog = make("dialog", { className: "key-map" }, make("header", {}, make("h2", { textContent: "Keys" }), close));
+  const close = make("button", { type: "button", textContent: tr("Close") });
+  const dialog = make("dialog", { className: "key-map" }, make("header", {}, make("h2", { textContent: tr("Keys") }), close));
   dialog.dataset.testid = "key-map";
-  dialog.ariaLabel = "Keys";
+  dialog.ariaLabel = tr("Keys");
+  dialog.lang = language;
   for (const [title, { node, keys }] of window.tagloopKeys) {
     if (!node.isConnected || !node.checkVisibility()) continue;
     const lines = keys.map(([names, does]) =>

@@ -4,8 +4,8 @@ const LETTERS_MS = 150; // what is typed within this time is asked for once
 const together = find(".together");
 let waiting = 0;
 
-const number = (count) => count.toLocaleString("en");
-const count = (images) => (images === 1 ? "1 image" : `${number(images)} images`);
+const number = (count) => count.toLocaleString(language);
+const count = (images) => tr.many(images, "{count} image", "{count} images");
 const ask = (count = 0) => trigger("find", { text: search.value, count });
 
 /** The share of each outcome of the decisions on a label; what is not there has no width. */
@@ -23,15 +23,15 @@ function bar({ confirmed, added, rejected }) {
 }
 
 function line(label) {
-  const counts = [`${number(label.confirmed)} confirmed`];
-  if (label.added) counts.push(`${number(label.added)} added`);
-  if (label.rejected) counts.push(`${number(label.rejected)} rejected`);
+  const counts = [tr("{count} confirmed", { count: label.confirmed })];
+  if (label.added) counts.push(tr("{count} added", { count: label.added }));
+  if (label.rejected) counts.push(tr("{count} rejected", { count: label.rejected }));
   const name = make("bdi", { textContent: label.name, title: label.name });
-  const wrong = make("b", { textContent: `${Math.round(100 * label.error_rate)} % wrong` });
+  const wrong = make("b", { textContent: tr("{share} % wrong", { share: Math.round(100 * label.error_rate) }) });
   const item = make("li", {}, make("p", { className: "name" }, name, wrong), bar(label), make("p", { className: "quiet counts", textContent: counts.join(" · ") }));
   if (label.often_with.length) {
     const others = label.often_with.flatMap(([other, count]) => [make("bdi", { textContent: other }), ` ${number(count)}`, ", "]).slice(0, -1);
-    item.append(make("p", { className: "quiet with" }, "often with ", ...others));
+    item.append(make("p", { className: "quiet with" }, `${tr("often with")} `, ...others));
   }
   item.dataset.figures = label.name;
   return item;
@@ -45,7 +45,8 @@ function drawTogether({ names, counts }) {
   const cell = (i, j) => {
     if (i === j) return make("td", { className: "quiet", textContent: "–", title: `${names[i]}: ${count(counts[i][i])}` });
     const share = counts[i][j] / counts[i][i];
-    const drawn = make("td", { className: share ? "" : "quiet", textContent: Math.round(100 * share), title: `${names[j]} on ${number(counts[i][j])} of ${count(counts[i][i])} with ${names[i]}` });
+    const title = tr("{label} on {count} of {images} with {other}", { label: names[j], count: counts[i][j], images: count(counts[i][i]), other: names[i] });
+    const drawn = make("td", { className: share ? "" : "quiet", textContent: Math.round(100 * share), title });
     drawn.style.setProperty("--share", share);
     return drawn;
   };
@@ -60,11 +61,11 @@ drawing((value) => {
   if (value.text !== search.value && document.activeElement === search) return; // a later answer is on its way
   search.value = value.text;
   sheet.hidden = value.found === 0 && value.text === "";
-  const none = make("li", { className: "quiet", textContent: "No corrected label has this in its name." });
+  const none = make("li", { className: "quiet", textContent: tr("No corrected label has this in its name.") });
   list.replaceChildren(...(value.found ? value.labels.map(line) : [none]));
   more.hidden = value.more === null;
   more.dataset.count = value.more ?? "";
-  more.textContent = value.more === null ? "" : `Show ${Math.min(value.more, value.found)} of ${number(value.found)}`;
+  more.textContent = value.more === null ? "" : tr("Show {count} of {total}", { count: Math.min(value.more, value.found), total: value.found });
 });
 together.open = matchMedia("(min-width: 1121px)").matches; // on narrower pages the corrections come after it
 search.addEventListener("input", () => {

@@ -5,7 +5,7 @@ let drawn; // the last value that said which model is in use
 let options = []; // the suggestions in the list, and which of them the arrows have reached
 let at = -1;
 
-const megabytes = (bytes) => (bytes / 1e6).toLocaleString("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const megabytes = (bytes) => (bytes / 1e6).toLocaleString(language, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 
 function show(node, is) {
   node.hidden = !is;
@@ -23,7 +23,8 @@ function close() {
 function open() {
   if (!drawn || field.disabled) return;
   const typed = field.value.trim().toLowerCase();
-  options = drawn.suggestions.filter(({ ref, name, note }) => `${ref} ${name} ${note}`.toLowerCase().includes(typed));
+  const suggestions = drawn.suggestions.map((one) => ({ ...one, note: told(one.note), group: told(one.group) }));
+  options = suggestions.filter(({ ref, name, note }) => `${ref} ${name} ${note}`.toLowerCase().includes(typed));
   const nodes = [];
   options.forEach(({ ref, name, note, group }, i) => {
     if (group !== options[i - 1]?.group) nodes.push(make("li", { role: "presentation", className: "group", textContent: group }));
@@ -53,7 +54,7 @@ function ask(ref) {
   if (!ref) return field.focus();
   close();
   show(problem, false);
-  drawLoading({ ref, stage: "Starting…", done: 0, total: 0 });
+  drawLoading({ ref, stage: tr("Starting…"), done: 0, total: 0 });
   trigger("load_model", { ref });
 }
 
@@ -72,7 +73,7 @@ function key(event) {
 // What is loaded, and what is on its way
 
 function drawLook({ rows, text }) {
-  const facts = rows.map(([name, value]) => [make("dt", { textContent: name }), make("dd", { textContent: value })]);
+  const facts = rows.map(([name, value]) => [make("dt", { textContent: told(name) }), make("dd", { textContent: told(value) })]);
   look.replaceChildren(make("dl", {}, ...facts.flat()), ...text.map((paragraph) => make("p", { textContent: paragraph })));
 }
 
@@ -83,7 +84,9 @@ function drawLoading({ ref, name, stage, done, total, look: arriving }) {
   cancel.disabled = false;
   loading.querySelector("bdi").textContent = name ?? ref;
   loading.title = ref;
-  loading.querySelector("span").textContent = total ? `${megabytes(done)} of ${megabytes(total)} MB` : stage;
+  loading.querySelector("span").textContent = total
+    ? tr("{done} of {total} MB", { done: megabytes(done), total: megabytes(total) })
+    : told(stage);
   const bar = loading.querySelector("progress");
   if (total) bar.value = done / total;
   else bar.removeAttribute("value");
@@ -94,17 +97,17 @@ function drawLoading({ ref, name, stage, done, total, look: arriving }) {
 drawing((value) => {
   if (value.loading) return drawLoading(value.loading);
   const inside = document.activeElement === cancel;
-  if (drawn && drawn.title !== value.title) find("[role=status]").textContent = `${value.name} is in use now.`;
+  if (drawn && drawn.title !== value.title) find("[role=status]").textContent = tr("{model} is in use now.", { model: value.name });
   drawn = value;
   find(".current b").textContent = value.name;
   find(".current b").title = value.title;
-  find(".current small").textContent = value.where;
-  field.placeholder = value.hint;
+  find(".current small").textContent = told(value.where);
+  field.placeholder = told(value.hint);
   for (const node of [field, load]) show(node, true);
   for (const node of [loading, cancel]) show(node, false);
   drawLook(value.look);
-  problem.textContent = value.error;
-  warning.textContent = value.warning;
+  problem.textContent = told(value.error);
+  warning.textContent = told(value.warning);
   show(problem, value.error);
   show(warning, value.warning);
   if (!value.error) field.value = "";
@@ -115,7 +118,6 @@ drawing((value) => {
 document.addEventListener("tagloop-tagged", ({ detail }) => {
   if (element.isConnected && drawn && detail !== drawn.title && loading.hidden) trigger("look_again");
 });
-list.setAttribute("aria-label", "Models");
 field.setAttribute("aria-controls", list.id);
 field.addEventListener("focus", () => !problem.hidden || open());
 field.addEventListener("click", () => list.hidden && open());

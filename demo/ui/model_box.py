@@ -16,6 +16,7 @@ import gradio as gr
 
 from demo import hub
 from demo.errors import BadInput, DemoError
+from demo.messages import Message, joined
 from demo.models import Load, Models, name_of, ref_of
 from demo.settings import EMBEDDED_CHECKPOINT
 from demo.ui.desk import Desk
@@ -24,15 +25,25 @@ from demo.ui.panel import QUIET, Panel, asked
 
 SECONDS_BETWEEN_LOOKS = 0.25
 MAX_RECENT, MAX_REF = 5, 500
+
+
+def _drawings(labels: int, size: int) -> Message:
+    return Message("drawings, anime · {labels} labels · {size} MB", labels=labels, size=size)
+
+
+def _photos(labels: int, size: int) -> Message:
+    return Message("photos · {labels} labels, one to an image · {size} MB", labels=labels, size=size)
+
+
 WELL_KNOWN = (  # sizes are of the fp32 weights in decimal megabytes
-    ("SmilingWolf/wd-vit-tagger-v3", "drawings, anime · 10,861 labels · 378 MB"),
-    ("SmilingWolf/wd-swinv2-tagger-v3", "drawings, anime · 10,861 labels · 392 MB"),
-    ("SmilingWolf/wd-vit-large-tagger-v3", "drawings, anime · 10,861 labels · 1,260 MB"),
-    ("animetimm/caformer_b36.dbv4-full", "drawings, anime · 12,476 labels · 536 MB · gated"),
-    ("google/vit-base-patch16-224", "photos · 1,000 labels, one to an image · 346 MB"),
-    ("timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k", "photos · 1,000 labels, one to an image · 23 MB"),
+    ("SmilingWolf/wd-vit-tagger-v3", _drawings(10861, 378)),
+    ("SmilingWolf/wd-swinv2-tagger-v3", _drawings(10861, 392)),
+    ("SmilingWolf/wd-vit-large-tagger-v3", _drawings(10861, 1260)),
+    ("animetimm/caformer_b36.dbv4-full", Message("{model} · gated", model=_drawings(12476, 536))),
+    ("google/vit-base-patch16-224", _photos(1000, 346)),
+    ("timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k", _photos(1000, 23)),
 )
-SINGLE_LABEL = (
+SINGLE_LABEL = Message(
     "This model was trained to choose one label an image: its scores share a total of 1 and are not independent, so "
     "a second label on an image scores low even where it is right."
 )
@@ -56,21 +67,22 @@ class ModelBox:
         try:
             tagger = self.models.get(desk.model)
         except DemoError as gone:
-            tagger, error = self.models.own, f"{gone} The server's own model is in use instead."
+            tagger, error = self.models.own, joined([str(gone), Message("The server's own model is in use instead.")])
             desk.choose(ref_of(tagger))
         checkpoint, settings = tagger.checkpoint, self.models.settings
         allowed = settings.allow_models
         free = allowed is None or any("/" not in name for name in allowed)
-        hint = "owner/name on the Hub" if settings.is_public else "Folder or owner/name"
+        hint = Message("owner/name on the Hub") if settings.is_public else Message("Folder or owner/name")
+        device = {"device": str(tagger.device), "precision": tagger.precision}
         return {
             "name": name_of(desk.model),
             "title": checkpoint.identity,
-            "where": f"{len(checkpoint.labels):,} labels · {tagger.device} · {tagger.precision}",
+            "where": Message("{count} labels · {device} · {precision}", count=len(checkpoint.labels), **device),
             "look": first_look(checkpoint),
             "warning": SINGLE_LABEL if checkpoint.single_label else "",
             "suggestions": self._suggestions(_recent(choice)),
             "free": free,
-            "hint": hint if free else "Choose another model",
+            "hint": hint if free else Message("Choose another model"),
             "error": error,
         }
 
@@ -113,7 +125,8 @@ class ModelBox:
         except DemoError as failed:
             error = str(failed)
         except Exception:
-            yield self.value(desk, choice, "A fault of TagLoop's own kept it from loading: see the log."), gr.skip()
+            fault = Message("A fault of TagLoop's own kept it from loading: see the log.")
+            yield self.value(desk, choice, fault), gr.skip()
             raise
         yield self.value(desk, choice, error), choice
 
@@ -121,15 +134,15 @@ class ModelBox:
         """What may be loaded here: ref, name, a note, and the group it is listed under."""
         models = self.models
         own, embedded = ref_of(models.own), str(EMBEDDED_CHECKPOINT)
-        notes = dict(WELL_KNOWN)
+        notes, here, hub_models = dict(WELL_KNOWN), Message("This server"), Message("On the Hub")
         named = [name for name in models.settings.allow_models or () if "/" in name]
         listed = [
-            *([(own, "what the server was started with", "This server")] if own != embedded else []),
-            (embedded, "photos · 61 labels · 11 MB · comes with TagLoop", "This server"),
-            *((ref, notes.get(ref, ""), "Used lately") for ref in recent),
-            *((run, "a fine-tune", "Runs") for run in models.runs()),
-            *((ref, note, "On the Hub") for ref, note in WELL_KNOWN),
-            *((ref, "", "On the Hub") for ref in named),
+            *([(own, Message("what the server was started with"), here)] if own != embedded else []),
+            (embedded, Message("photos · 61 labels · 11 MB · comes with TagLoop"), here),
+            *((ref, notes.get(ref, ""), Message("Used lately")) for ref in recent),
+            *((run, Message("a fine-tune"), Message("Runs")) for run in models.runs()),
+            *((ref, note, hub_models) for ref, note in WELL_KNOWN),
+            *((ref, "", hub_models) for ref in named),
         ]
         found: dict[str, dict[str, str]] = {}
         for ref, note, group in listed:
@@ -145,7 +158,8 @@ class ModelBox:
 
 def _loading(load: Load, ref: str) -> dict[str, Any]:
     step = load.step
-    stage = "Asking the Hub…" if step.folder is None and hub.is_repo(load.ref) else "Reading the weights…"
+    is_asking = step.folder is None and hub.is_repo(load.ref)
+    stage = Message("Asking the Hub…") if is_asking else Message("Reading the weights…")
     done, total = (step.done, step.total) if step.is_download else (0, 0)
     look = arriving(step.folder)
     return {"ref": ref, "name": _short(load.ref), "stage": stage, "done": done, "total": total, "look": look}

@@ -26,6 +26,7 @@ from demo.ui.serving import app_kwargs, refuse_addresses
 from demo.ui.tag_tab import TagTab
 from demo.ui.tagging import Tagging
 from demo.ui.theme import theme
+from demo.ui.words import head, i18n
 
 CACHE_SECONDS = 24 * 3600
 STYLES = ("page", "key_map", "why")
@@ -44,13 +45,13 @@ def build_page(
             gr.HTML("<h1>TagLoop</h1>", elem_id="name", apply_default_css=False)
             model_box = ModelBox(models, desk)
         with gr.Tabs(elem_id="tabs"):
-            with gr.Tab("Tag", id="tag"):
+            with gr.Tab(i18n("Tag"), id="tag"):
                 tag_tab = TagTab(tagging, desk)
-            with gr.Tab("Grid", id="grid"):
+            with gr.Tab(i18n("Grid"), id="grid"):
                 grid_tab = GridTab(tagging, desk)
-            with gr.Tab("Corrections", id="corrections") as third:
+            with gr.Tab(i18n("Corrections"), id="corrections") as third:
                 corrections_tab = CorrectionsTab(corrections)
-            with gr.Tab("Retrain", id="retrain", visible=settings.retraining) as fourth:
+            with gr.Tab(i18n("Retrain"), id="retrain", visible=settings.retraining) as fourth:
                 retrain_tab = RetrainTab(models, corrections, retraining or Retraining(settings), desk)
         add_programs(settings, models, corrections)
 
@@ -74,6 +75,8 @@ def launch_options(settings: Settings, albums: Albums) -> dict[str, Any]:
         "theme": theme(),
         "css": "".join(Path(__file__).with_name(f"{name}.css").read_text(encoding="utf-8") for name in STYLES),
         "js": Path(__file__).with_name("page.js").read_text(encoding="utf-8"),
+        "head": head(),
+        "i18n": i18n,
         "app_kwargs": app_kwargs(
             Corrections(settings.corrections),
             albums,

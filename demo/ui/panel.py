@@ -1,6 +1,7 @@
 """A part of the page drawn by a script of its own from one JSON value: `NAME.html` and `NAME.js` in this folder.
 
-A handler pushes a dict, the script draws it (labels and messages as text only) and sends named events with data.
+A handler pushes a dict, its texts as `Message` where they are to be translated; the script draws it (labels and
+messages as text only) and sends named events with data.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+
+from demo.messages import for_page
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 """For every event of the page: no fading, and not an endpoint for programs."""
@@ -24,14 +27,14 @@ class Panel(gr.HTML):
     def __init__(self, name: str, parts: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(
             html_template=_read(f"{name}.html"),
-            js_on_load="".join(_read(f"{script}.js") for script in ("panel", *parts, name)),
+            js_on_load="".join(_read(f"{script}.js") for script in ("words", "panel", *parts, name)),
             apply_default_css=False,
             elem_classes=["panel", name.replace("_", "-")],
             **kwargs,
         )
 
     def postprocess(self, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        return None if value is None else {"revision": next(_revisions), **value}
+        return None if value is None else {"revision": next(_revisions), **for_page(value)}
 
     def preprocess(self, payload: Any) -> None:
         """What the page holds is never taken back: the data of an event says all."""

@@ -14,6 +14,7 @@ import numpy as np
 from demo import ordering
 from demo.album import Album, Sheet
 from demo.errors import BadInput, CorrectionsError, DemoError, ImageRejected
+from demo.messages import Message
 from demo.ui.desk import Desk
 from demo.ui.tag_editor import Decisions, Status
 from demo.ui.tagging import Tagging, View
@@ -30,13 +31,13 @@ class Queue:
         """Open a photo of what the visitor works through; place counts from 0."""
         album = self.tagging.walk_of(desk).album
         if not 0 <= place < len(album):
-            return self.tagging.refused(ImageRejected("There is no such photo."), decisions)
+            return self.tagging.refused(Message("There is no such photo."), decisions)
         name = album.photos[place].name
         try:
             data = album.read(place)
         except (OSError, ImageRejected) as error:
             why = str(error) if isinstance(error, ImageRejected) else f"{error.strerror}."
-            return self.tagging.refused(ImageRejected(f"{name} cannot be read.", why), decisions)
+            return self.tagging.refused(Message("{name} cannot be read. {why}", name=name, why=why), decisions)
         return self.tagging.open(data, decisions, desk, name, place)
 
     def open_first(self, desk: Desk) -> View:
@@ -73,16 +74,17 @@ class Queue:
                     return view
                 walk.album.problems.setdefault(place, view.editor.text)  # told in the strip
             if self.tagging.is_queue(desk) and walk.place is not None and walk.place not in self._done(walk.album):
-                return self.tagging.refused(ImageRejected("All other photos are done."), decisions)
+                return self.tagging.refused(Message("All other photos are done."), decisions)
         except DemoError as error:
             return self.tagging.refused(error, decisions)
-        return self.tagging.nothing(decisions, desk, "All photos are done." if self.tagging.is_queue(desk) else "")
+        note = Message("All photos are done.") if self.tagging.is_queue(desk) else ""
+        return self.tagging.nothing(decisions, desk, note)
 
     def go_back(self, decisions: Decisions | None, desk: Desk) -> View:
         """The photo before, whatever was done there."""
         place = self.tagging.walk_of(desk).preceding()
         if place is None:
-            return self.tagging.refused(ImageRejected("This is the first photo."), decisions)
+            return self.tagging.refused(Message("This is the first photo."), decisions)
         return self.open_place(place, decisions, desk)
 
     def value(self, desk: Desk, message: str = "") -> dict[str, Any]:

@@ -9,8 +9,10 @@ from urllib.parse import quote
 
 import gradio as gr
 
+from demo.comparison import summary, warnings
 from demo.corrections import Corrections
 from demo.errors import BadInput, DemoError
+from demo.messages import Message, joined
 from demo.models import Models, name_of, ref_of
 from demo.report import REPORT, judged_on, small_print
 from demo.retrain import MAX_WAITING, Retraining, Run
@@ -21,18 +23,20 @@ from demo.ui.panel import QUIET, Panel, asked
 SECONDS_BETWEEN_LOOKS = 1.0
 SHOWN_SUSPECTS = 6
 ENDINGS = {
-    "failed": "The fine-tune failed.",
-    "interrupted": "The fine-tune was cancelled. The model in use has not changed.",
+    "failed": Message("The fine-tune failed."),
+    "interrupted": Message("The fine-tune was cancelled. The model in use has not changed."),
 }
-GOES_ON = "Go on takes it up where it stopped."
-IS_STALE = "The corrections have changed since it began, so it cannot go on: start anew to learn from all of them."
+GOES_ON = Message("Go on takes it up where it stopped.")
+IS_STALE = Message(
+    "The corrections have changed since it began, so it cannot go on: start anew to learn from all of them."
+)
 FIGURES = {
     "map": "mAP",
-    "micro_f1": "Micro F1",
-    "macro_f1": "Macro F1",
-    "micro_precision": "Precision",
-    "micro_recall": "Recall",
-    "accuracy": "Label accuracy",
+    "micro_f1": Message("Micro F1"),
+    "macro_f1": Message("Macro F1"),
+    "micro_precision": Message("Precision"),
+    "micro_recall": Message("Recall"),
+    "accuracy": Message("Label accuracy"),
 }
 
 
@@ -164,18 +168,19 @@ def _ending(run: Run) -> str:
     if run.state not in ENDINGS:
         return ""
     next_step = IS_STALE if run.is_stale else GOES_ON if run.state == "interrupted" else ""
-    return " ".join(part for part in (ENDINGS[run.state], run.message, next_step) if part)
+    return joined([ENDINGS[run.state], run.message, next_step])
 
 
 def result(run: Run, is_public: bool) -> dict[str, Any]:
     """What the panel shows of a finished run's `metrics.json`; on a public host there is no link to its report."""
     metrics, comparison = run.metrics, run.metrics["comparison"]
     found, cells = metrics["suspects"]["found"], metrics["suspects"]["cells"]
+    listed = f"{found} decided cells ("  # the suspects have a list of their own
+    said = {str(line): line for line in (summary(comparison), *warnings(comparison))}  # the file has them in English
     return {
         "verdict": metrics["verdict"],
-        "summary": metrics["summary"],
-        # the suspects have a list of their own
-        "warnings": [line for line in metrics["warnings"] if not line.startswith(f"{found} decided cells (")],
+        "summary": said.get(metrics["summary"], metrics["summary"]),
+        "warnings": [said.get(line, line) for line in metrics["warnings"] if not line.startswith(listed)],
         "rows": [
             {
                 "title": title,
@@ -186,10 +191,10 @@ def result(run: Run, is_public: bool) -> dict[str, Any]:
             }
             for key, title in FIGURES.items()
         ],
-        "on": f"{judged_on(comparison)} {small_print(comparison)} Small figures: the 95 % interval.",
+        "on": joined([judged_on(comparison), small_print(comparison), Message("Small figures: the 95 % interval.")]),
         "suspects": {"found": found, "cells": [_suspect(cell) for cell in cells[:SHOWN_SUSPECTS]]},
         "report": None if is_public else f"runs/{quote(run.name)}/{REPORT}",
-        "folder": "" if is_public else f"in {_short(run.out)}",
+        "folder": "" if is_public else Message("in {folder}", folder=_short(run.out)),
     }
 
 

@@ -34,9 +34,9 @@ function draw(moving) {
   number();
   const { unseen, lower } = totals;
   find(".rest").textContent = unseen
-    ? `${unseen.toLocaleString("en")} more active labels are counted but not shown.`
+    ? tr("{count} more active labels are counted but not shown.", { count: unseen })
     : lower > 0
-      ? `${lower.toLocaleString("en")} more labels score lower.`
+      ? tr("{count} more labels score lower.", { count: lower })
       : "";
   if (!roving?.isConnected) rove(allChips()[0]);
   if (focused && focused !== document.activeElement) {
@@ -56,18 +56,21 @@ function drawNumbers() {
   redo.disabled = tags.undone.length === 0;
   holdFocus();
   drawFigures();
-  const [shift, own] = [threshold - recommended, value.tuned_labels === 1 ? "1 label" : `${value.tuned_labels.toLocaleString("en")} labels`];
+  const [shift, own] = [threshold - recommended, value.tuned_labels];
   const by = tags.tuned && shift ? `, ${shift > 0 ? "+" : "−"}${text(Math.abs(shift))}` : "";
-  find(".tuned span").textContent = tags.tuned ? `Tuned thresholds in use for ${own}${by}` : `Tuned for ${own}`;
+  find(".tuned span").textContent = tags.tuned
+    ? tr.many(own, "Tuned thresholds in use for {count} label", "Tuned thresholds in use for {count} labels") + by
+    : tr.many(own, "Tuned for {count} label", "Tuned for {count} labels");
   announce();
 }
 
-const SPOKEN = { active: "active", candidate: "not active", confirmed: "confirmed", rejected: "rejected" };
+const SPOKEN = { active: tr("active"), candidate: tr("not active"), confirmed: tr("confirmed"), rejected: tr("rejected") };
 
 /** Say how many labels are active once the hand rests, and before that what became of a label without the focus. */
 function announce(name) {
   clearTimeout(announcement);
-  const [count, about] = [`${totals.count} labels active`, name === undefined ? "" : `${name} ${SPOKEN[tags.state(name)]}. `];
+  const count = tr("{count} labels active", { count: totals.count });
+  const about = name === undefined ? "" : `${tr("{label} {state}.", { label: name, state: SPOKEN[tags.state(name)] })} `;
   announcement = setTimeout(() => (find(".announcer").textContent = about + count), 600);
 }
 
@@ -130,7 +133,8 @@ function load() {
     value = { ...value, revision: pushed.revision };
     props.value = value;
   }
-  const { state = "", text = "" } = pushed;
+  const { state = "" } = pushed;
+  const text = told(pushed.text);
   const then = state === "saved" ? afterSave : undefined;
   if (state !== "busy") afterSave = undefined;
   if (pushed.scores !== undefined || pushed.clear) {
@@ -196,7 +200,7 @@ function holdHeight(range, { pointerId }) {
 function send(reviewed, then) {
   afterSave = then;
   keep(reviewed);
-  say({ state: "saving", text: "Saving…" });
+  say({ state: "saving", text: tr("Saving…") });
   trigger("save");
 }
 

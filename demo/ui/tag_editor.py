@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import gradio as gr
 import numpy as np
 
+from demo.messages import for_page
 from demo.thresholds import active, one_of_each
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _TYPED = re.compile(r"(?!\s)[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,200}(?<!\s)")  # a new label
 SCRIPTS = (
+    "words.js",
     "key_map.js",
     "tag_editor_model.js",
     "tag_editor_add.js",
@@ -80,6 +82,7 @@ class EditorState:
 class Status:
     """A message beside the buttons; `busy` also covers the labels until the next push.
 
+    text: a `Message` where it is to be translated.
     clear: take away the image that was there, as when the new one cannot be decoded.
     """
 
@@ -129,7 +132,7 @@ class TagEditor(gr.HTML):
         if value is None:
             return None
         if isinstance(value, Status):
-            return {"revision": next(_revisions), **asdict(value)}
+            return {"revision": next(_revisions), **for_page(asdict(value))}
         names, scores = "\n".join(value.names), np.asarray(value.scores, dtype="<f4")
         if scores.shape != (len(value.names),) or not np.isfinite(scores).all():
             raise ValueError(f"{len(value.names)} labels need as many finite scores; these are {scores.shape}.")
@@ -162,7 +165,7 @@ class TagEditor(gr.HTML):
             "tuned": False,
             "reviewed": "listed",
             "state": "note",
-            "text": value.note,
+            "text": for_page(value.note),
         }
 
     def preprocess(self, payload: Any) -> Decisions | None:

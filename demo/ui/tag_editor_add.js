@@ -14,7 +14,7 @@ function option(name, known) {
   item.dataset.name = name;
   const [label, note] = [document.createElement("bdi"), document.createElement("small")];
   label.textContent = name;
-  note.textContent = known ? tags.scoreOf(name).toFixed(2) : "add as a new label";
+  note.textContent = known ? tags.scoreOf(name).toFixed(2) : tr("add as a new label");
   item.append(label, note);
   list.append(item);
 }

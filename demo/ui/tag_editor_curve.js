@@ -1,7 +1,7 @@
 // What the slider's place is worth: figures and a plot from a curve, its best threshold; and MCut, a threshold of each
 // image's own. Uses what tag_editor.js, which follows, declares.
 
-const LINES = { precision: "precision", recall: "recall", f1: "F1" };
+const LINES = { precision: tr("precision"), recall: tr("recall"), f1: "F1" };
 
 // What a person chose for this image and the next ones. A narrow screen has no room for a plot that nobody asked for.
 let choices = { mcut: false, own: false, plot: !matchMedia("(max-width: 640px)").matches };
@@ -46,8 +46,9 @@ function drawCurve() {
   if (!curve) return;
   const isChoice = Boolean(value.curve && value.own_curve);
   const isOwn = curve === value.own_curve;
-  const said = `your ${value.own_images.toLocaleString("en")} corrections`;
-  source.textContent = isChoice ? "on" : isOwn ? `on ${said}` : "on the checkpoint’s validation photos";
+  const corrections = { count: value.own_images };
+  const said = tr("your {count} corrections", corrections);
+  source.textContent = isChoice ? tr("on") : isOwn ? tr("on your {count} corrections", corrections) : tr("on the checkpoint’s validation photos");
   sources.own.textContent = said;
   for (const [name, button] of Object.entries(sources)) {
     button.hidden = !isChoice;
@@ -55,10 +56,10 @@ function drawCurve() {
   }
   const best = bestOf(curve);
   const [at, f1] = [curve.threshold[best], curve.f1[best]];
-  take.textContent = `Take ${at.toFixed(3).replace(/0$/, "")}`;
-  take.title = `The threshold of the best F1, ${twoDigits(f1)}`;
+  take.textContent = tr("Take {threshold}", { threshold: at.toFixed(3).replace(/0$/, "") });
+  take.title = tr("The threshold of the best F1, {f1}", { f1: twoDigits(f1) });
   take.value = at;
-  plot.ariaLabel = `Precision, recall and F1 over the threshold: F1 is best at ${at}, ${twoDigits(f1)}`;
+  plot.ariaLabel = tr("Precision, recall and F1 over the threshold: F1 is best at {threshold}, {f1}", { threshold: at, f1: twoDigits(f1) });
   for (const name of Object.keys(LINES)) plot.querySelector(`.${name}`).setAttribute("points", line(curve, name));
   Object.assign(plot.querySelector(".best").style, { left: `${100 * at}%`, top: `${100 - 100 * f1}%` });
 }

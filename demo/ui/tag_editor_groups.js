@@ -12,10 +12,10 @@ function makeChip(name) {
   chip.dataset.label = label.textContent = chip.title = name;
   chip.dataset.score = tags.has(name) ? tags.scoreOf(name) : "";
   chip.style.setProperty("--score", tags.has(name) ? tags.scoreOf(name) : 0);
-  score.textContent = tags.has(name) ? tags.scoreOf(name).toFixed(2) : "new";
+  score.textContent = tags.has(name) ? tags.scoreOf(name).toFixed(2) : tr("new");
   if (!tags.has(name)) {
     score.className = "new";
-    chip.title = `${name}: new, this model does not know it. A fine-tune learns it from the images that have it.`;
+    chip.title = tr("{label}: new, this model does not know it. A fine-tune learns it from the images that have it.", { label: name });
   }
   chip.append(label, score);
   chips.set(name, chip);
@@ -32,16 +32,16 @@ function makeSection(group) {
   const [title, range] = [part(".title"), part("input")];
   if (tags.groups.length === 1) title.remove();
   else {
-    const name = group.category === undefined ? "New labels" : group.category || "other";
+    const name = group.category === undefined ? tr("New labels") : group.category || tr("other");
     title.querySelector("bdi").textContent = name;
     section.box.ariaLabel = name;
     node.dataset.kind = group.exclusive ? "exclusive" : group.category === undefined ? "new" : "own";
     if (tags.hasSlider(group)) {
       section.range = range;
       range.dataset.testid = `threshold-${group.category}`;
-      range.ariaLabel = `Threshold of ${name}`;
+      range.ariaLabel = tr("Threshold of {category}", { category: name });
       section.count.dataset.testid = `active-count-${group.category}`;
-      section.count.ariaLabel = `Active in ${name}`;
+      section.count.ariaLabel = tr("Active in {category}", { category: name });
     }
   }
   return section;
@@ -79,7 +79,7 @@ function drawSection(section) {
   section.shown = wanted;
   put(bands.candidate, group.candidates.length ? wanted[group.active.length] : null);
   put(bands.kept, group.kept.length ? wanted.at(-group.kept.length) : null);
-  bands.active.querySelector("small").textContent = group.boundary ? "" : "none reach the threshold";
+  bands.active.querySelector("small").textContent = group.boundary ? "" : tr("none reach the threshold");
   for (const chip of wanted) {
     const state = tags.state(chip.dataset.label);
     if (chip.dataset.state === state) continue;

@@ -76,19 +76,19 @@ function editorKey(event) {
 
 function tellKeys() {
   const control = navigator.platform.startsWith("Mac") ? "⌘" : "Ctrl";
-  addKeys("Tag editor, while it has the focus", root, [
-    ["1 – 9", "Turn one of the first nine labels on or off"],
-    ["← → ↑ ↓", "Go from label to label; Home and End to the first and last"],
-    ["Space", "Turn the label on or off"],
-    ["/", "Add a label; Enter takes the first match, Esc leaves"],
-    ["[ ]", "Threshold down or up"],
-    ["b", "Take the threshold of the best F1"],
-    ["m", "MCut, a threshold of each image’s own"],
-    ["t", "Tuned thresholds"],
-    [`${control} Z`, "Undo; with Shift redo"],
-    ["s", "Save"],
-    ["a", "Save, everything reviewed"],
-    ["d", "Done: save, and go on to the next image"],
-    ["n p", "Next image, and the one before"],
+  addKeys(tr("Tag editor, while it has the focus"), root, [
+    ["1 – 9", tr("Turn one of the first nine labels on or off")],
+    ["← → ↑ ↓", tr("Go from label to label; Home and End to the first and last")],
+    ["Space", tr("Turn the label on or off")],
+    ["/", tr("Add a label; Enter takes the first match, Esc leaves")],
+    ["[ ]", tr("Threshold down or up")],
+    ["b", tr("Take the threshold of the best F1")],
+    ["m", tr("MCut, a threshold of each image’s own")],
+    ["t", tr("Tuned thresholds")],
+    [`${control} Z`, tr("Undo; with Shift redo")],
+    ["s", tr("Save")],
+    ["a", tr("Save, everything reviewed")],
+    ["d", tr("Done: save, and go on to the next image")],
+    ["n p", tr("Next image, and the one before")],
   ]);
 }

@@ -11,6 +11,7 @@ import gradio as gr
 
 from demo.errors import DemoError
 from demo.images import thumbnail
+from demo.messages import Message
 from demo.ui.desk import Desk
 from demo.ui.image_input import ImageInput
 from demo.ui.panel import QUIET, Panel, asked
@@ -18,6 +19,7 @@ from demo.ui.queue import Queue
 from demo.ui.tag_editor import Decisions, Status, TagEditor
 from demo.ui.tagging import Tagging, View
 from demo.ui.why import Why
+from demo.ui.words import i18n
 
 Steps = Iterator[tuple]
 TAGGING_AT_ONCE = 4
@@ -36,11 +38,11 @@ class TagTab:
             with gr.Column(elem_id="picture", min_width=0):
                 self.image = ImageInput(
                     sources=["upload", "clipboard", "webcam"],
-                    label="Image",
+                    label=i18n("Image"),
                     show_label=False,
                     elem_id="image",
                     buttons=["fullscreen"],
-                    placeholder="Drop or paste an image\n- or -\nclick to choose one",
+                    placeholder=i18n("Drop or paste an image\n- or -\nclick to choose one"),
                 )
                 self.facts = Panel("facts")
                 Why(tagging, desk)
@@ -157,7 +159,7 @@ class TagTab:
         return (*view, *self._look(desk))
 
     def _busy(self, desk: Desk) -> tuple:
-        return gr.skip(), Status("busy", "Tagging…"), {"keep": True}, gr.skip(), gr.skip(), desk
+        return gr.skip(), Status("busy", Message("Tagging…")), {"keep": True}, gr.skip(), gr.skip(), desk
 
     def _save(self, decisions: Decisions | None, desk: Desk) -> tuple:
         status = self.tagging.save(decisions, desk)

@@ -15,6 +15,7 @@ from demo.albums import Albums
 from demo.corrections import Corrections
 from demo.errors import DemoError
 from demo.images import decode, extension, find_images, thumbnail
+from demo.messages import Message, joined
 from demo.models import Models
 from demo.own_curve import OwnCurve, OwnCurves
 from demo.rows import Correction, from_line
@@ -86,12 +87,16 @@ class Tagging:
     def save(self, decisions: Decisions | None, desk: Desk) -> Status:
         """Write the row; the message says what was saved, or why nothing was."""
         if decisions is None:
-            return Status("error", "There is no image to save.")
+            return Status("error", Message("There is no image to save."))
         digest, _, identity = decisions.key.partition(":")
         opened, vocabulary = self.open_images.get(digest), self.models.vocabulary(identity)
         if opened is None or vocabulary is None:
-            gone = "image was opened" if opened is None else "model was in use"
-            return Status("error", f"Not saved: this {gone} too long ago. Open the image again.")
+            gone = (
+                Message("Not saved: this image was opened too long ago. Open the image again.")
+                if opened is None
+                else Message("Not saved: this model was in use too long ago. Open the image again.")
+            )
+            return Status("error", gone)
         try:
             row = self.corrections.save(
                 opened.data,
@@ -105,11 +110,14 @@ class Tagging:
                 vocabulary=vocabulary,
             )
         except DemoError as error:
-            return Status("error", f"Not saved. {error}")
+            return Status("error", Message("Not saved. {why}", why=str(error)))
         desk.settle(digest, Draft(decisions.confirmed, decisions.rejected, decisions.threshold))
         self.own_curves.corrected(identity)
-        rejected = f", {len(row.rejected)} rejected" if row.rejected else ""
-        return Status("saved", f"Saved with {_count(len(row.labels), 'label')}{rejected}.")
+        labels = Message.many(len(row.labels), "{count} label", "{count} labels")
+        if not row.rejected:
+            return Status("saved", Message("Saved with {labels}.", labels=labels))
+        said = Message("Saved with {labels}, {rejected} rejected.", labels=labels, rejected=len(row.rejected))
+        return Status("saved", said)
 
     def is_of_another_model(self, decisions: Decisions | None, desk: Desk) -> bool:
         """Whether the open image was tagged by another model than the visitor's of now."""
@@ -131,7 +139,7 @@ class Tagging:
         if desk.image != digest:
             return None
         draft = Draft(decisions.confirmed, decisions.rejected)
-        note = "Tagged again, by the model that is in use now."
+        note = Message("Tagged again, by the model that is in use now.")
         return View(
             _shown(opened),
             _state(tagger, digest, tagged.scores, draft, note, self.own_curves.look(tagger, digest, tagged.scores)),
@@ -163,25 +171,27 @@ class Tagging:
     def _kept(self, digest: str, desk: Desk) -> tuple[Draft, str]:
         """What was decided on an image before, and a note that says so."""
         if digest in desk.drafts:
-            return desk.drafts[digest], "Your decisions are here again; they are not saved yet."
+            return desk.drafts[digest], Message("Your decisions are here again; they are not saved yet.")
         try:
             row = find_row(self.corrections, digest)
         except ValueError as error:
-            return Draft(), f"What was saved on this image cannot be read: {error}."
+            return Draft(), Message("What was saved on this image cannot be read: {why}.", why=str(error))
         if row is None:
             return Draft(), ""
-        return Draft.of_row(row), f"As you saved it on {row.saved_at[:10]} at {row.saved_at[11:16]} UTC."
+        day, time = row.saved_at[:10], row.saved_at[11:16]
+        return Draft.of_row(row), Message("As you saved it on {day} at {time} UTC.", day=day, time=time)
 
     def _leave(self, decisions: Decisions | None, desk: Desk) -> None:
         if decisions is not None:
             digest = decisions.key.partition(":")[0]
             desk.leave(digest, decisions.confirmed, decisions.rejected, decisions.threshold)
 
-    def refused(self, error: DemoError, decisions: Decisions | None) -> View:
+    def refused(self, why: DemoError | Message, decisions: Decisions | None) -> View:
         """The image before, untouched, and why the new one is not shown."""
         before = self.open_images.get(decisions.key.partition(":")[0]) if decisions else None
-        kept = "" if before is None else " The image before is still open."
-        return View(before and _shown(before), Status("error", f"{error}{kept}"), {"keep": before is not None})
+        kept = "" if before is None else Message("The image before is still open.")
+        text = joined([why if isinstance(why, Message) else str(why), kept])
+        return View(before and _shown(before), Status("error", text), {"keep": before is not None})
 
     def nothing(self, decisions: Decisions | None, desk: Desk, note: str = "") -> View:
         """No image, and why; what was decided on the one before is kept."""
@@ -192,13 +202,14 @@ class Tagging:
     def _facts(self, opened: OpenImage, tagger: Tagger, milliseconds: float, desk: Desk) -> dict[str, Any]:
         walk = self.walk_of(desk)
         where = {"number": walk.number, "of": len(walk.album)} if walk.place is not None else None
-        took = f"{milliseconds:.0f} ms" if milliseconds else "tagged ahead"
+        took = f"{milliseconds:.0f} ms" if milliseconds else Message("tagged ahead")
+        device = {"device": str(tagger.device), "precision": tagger.precision}
         return {
             "name": opened.name,
             "place": where if self.is_queue(desk) else None,
             "size": f"{opened.size[0]} × {opened.size[1]} px",
             "model": tagger.checkpoint.identity,
-            "took": f"{took} on {tagger.device}, {tagger.precision}",
+            "took": Message("{took} on {device}, {precision}", took=took, **device),
         }
 
 
@@ -243,7 +254,3 @@ def _shown(opened: OpenImage) -> tuple[bytes, str]:
     if opened.extension in SHOWN_BY_BROWSERS:
         return opened.data, opened.extension
     return thumbnail(opened.data, PREVIEW_PIXELS), "jpg"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -37,17 +37,19 @@ function hide() {
   resized.disconnect();
 }
 
+/** A text, and the label in its own direction where the text has a place for it. */
 function say(text, label) {
-  caption.replaceChildren(text, ...(label === undefined ? [] : [make("bdi", { textContent: label })]));
+  const [before, after = ""] = text.split("{label}");
+  caption.replaceChildren(before, ...(label === undefined ? [] : [make("bdi", { textContent: label }), after]));
 }
 
 function show(chip) {
   const { src, none, cut } = answers.get(chip) ?? {};
   layer.hidden = !src;
   if (src) layer.src = src;
-  if (none) say(none);
-  else say(src ? "What speaks for " : "Looking for what speaks for ", chip.dataset.label);
-  if (cut) caption.append(" · grey is not seen by the model");
+  if (none) say(told(none));
+  else say(src ? tr("What speaks for {label}") : tr("Looking for what speaks for {label}"), chip.dataset.label);
+  if (cut) caption.append(` · ${tr("grey is not seen by the model")}`);
   map.hidden = false;
   place();
 }
@@ -133,7 +135,7 @@ for (const [kind, react] of Object.entries(listeners)) {
 }
 toggle.checked = sessionStorage.getItem(KEPT) === "on";
 toggle.addEventListener("change", flip);
-addKeys("Why?", element, [["h", "What speaks for the label in focus, on and off"]]);
+addKeys(tr("Why?"), element, [["h", tr("What speaks for the label in focus, on and off")]]);
 drawing((value) => {
   if (value.turn !== turn || !asked) return;
   const chip = asked;

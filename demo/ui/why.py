@@ -19,6 +19,7 @@ from PIL import Image
 from demo.errors import DemoError
 from demo.heatmaps import Heatmap, Heatmaps
 from demo.images import decode
+from demo.messages import Message
 from demo.ui.desk import Desk
 from demo.ui.panel import QUIET, Panel, asked
 from demo.ui.tagging import Tagging
@@ -53,7 +54,8 @@ class Why:
         tagger = self.tagging.models.get(desk.model)
         names = tagger.checkpoint.labels.names
         if opened is None or label not in names:
-            return {"none": "The model does not know this label." if opened else "Open the image again."}
+            unknown = Message("The model does not know this label.")
+            return {"none": unknown if opened else Message("Open the image again.")}
         key = desk.image, tagger.checkpoint.identity, label
         with self._lock:
             if key in self._answers:
@@ -66,7 +68,7 @@ class Why:
             "src": f"data:image/png;base64,{base64.b64encode(painted(found)).decode()}",
         }
         if not found.values.any():
-            answer = {"none": "Nothing in this image speaks for it."}
+            answer = {"none": Message("Nothing in this image speaks for it.")}
         with self._lock:
             self._answers[key] = answer
             if len(self._answers) > MAX_ANSWERS:
