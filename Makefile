@@ -22,7 +22,7 @@ test: $(VENV)/.everything lint
 test-faults: $(VENV)/.everything
 	$(CLEAN) $(BIN)/python -m pytest -m faults $(ARGS)
 
-test-slow: $(VENV)/.everything
+test-slow: $(VENV)/.peers
 	@sh tests/install_chromium.sh
 	$(CLEAN) $(BIN)/python -m pytest -m slow $(ARGS)
 
@@ -48,6 +48,10 @@ $(VENV)/.python:
 
 $(VENV)/.runtime: $(VENV)/.python requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.peers: $(VENV)/.everything tests/peers.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/peers.txt
 	@touch $@
 
 $(VENV)/.everything: $(VENV)/.python requirements.txt tests/requirements.txt
