@@ -23,7 +23,7 @@ from demo.ui.panel import QUIET
 from demo.ui.programs import add_programs
 from demo.ui.retrain_tab import RetrainTab
 from demo.ui.serving import app_kwargs, refuse_addresses
-from demo.ui.tag_tab import TagTab
+from demo.ui.tag_tab import TAGGING_AT_ONCE, TagTab
 from demo.ui.tagging import Tagging
 from demo.ui.theme import theme
 from demo.ui.words import head, i18n
@@ -45,7 +45,7 @@ def build_page(
             gr.HTML("<h1>TagLoop</h1>", elem_id="name", apply_default_css=False)
             model_box = ModelBox(models, desk)
         with gr.Tabs(elem_id="tabs"):
-            with gr.Tab(i18n("Tag"), id="tag"):
+            with gr.Tab(i18n("Tag"), id="tag") as first:
                 tag_tab = TagTab(tagging, desk)
             with gr.Tab(i18n("Grid"), id="grid"):
                 grid_tab = GridTab(tagging, desk)
@@ -62,6 +62,9 @@ def build_page(
         for swapped in [entered, model_box.swapped, *retrain_tab.swapped]:
             tag_tab.tags_again(swapped)
             grid_tab.follow(swapped)
+        first.select(
+            tag_tab.look_again, [tag_tab.editor, desk], tag_tab.shown, concurrency_limit=TAGGING_AT_ONCE, **QUIET
+        )
         third.select(corrections_tab.look, None, corrections_tab.shown, **QUIET)
         fourth.select(retrain_tab.look, desk, [retrain_tab.panel, retrain_tab.timer], **QUIET)
         page.load(tag_tab.first_value, desk, [tag_tab.examples, tag_tab.strip], **QUIET)

@@ -30,7 +30,10 @@ EXAMPLE_PIXELS = 128
 
 
 class TagTab:
-    """Built inside a gr.Tab; `first_value` and `tags_again` are for the page to call. desk: the visitor's `Desk`."""
+    """Built inside a gr.Tab; `first_value`, `look_again` and `tags_again` are for the page to call.
+
+    desk: the visitor's `Desk`.
+    """
 
     def __init__(self, tagging: Tagging, desk: gr.State) -> None:
         self.tagging, self.queue, self.desk = tagging, Queue(tagging), desk
@@ -178,6 +181,11 @@ class TagTab:
         """After that event another model may be in use: what is open is tagged by it, and the decisions stay."""
         inputs = [self.editor, self.desk]
         swapped.then(self._tag_again, inputs, self.shown, concurrency_limit=TAGGING_AT_ONCE, **QUIET)
+
+    def look_again(self, decisions: Decisions | None, desk: Desk) -> tuple:
+        """The tab was opened again: what was saved elsewhere meanwhile is shown."""
+        view = self.tagging.look_again(decisions, desk)
+        return (gr.skip(), *((view.editor, view.facts) if view else (gr.skip(), gr.skip())), *self._look(desk))
 
     def _tag_again(self, decisions: Decisions | None, desk: Desk) -> Steps:
         with suppress(DemoError):  # its model could not be loaded again, which opening an image tells

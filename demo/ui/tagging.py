@@ -7,6 +7,7 @@ that model or not at all, whatever was opened or loaded meanwhile. Wiring and la
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,11 +79,7 @@ class Tagging:
         digest = desk.image = self.open_images.add(opened)
         draft, note = self._kept(digest, desk)
         desk.settled = Draft() if digest in desk.drafts else draft
-        return View(
-            _shown(opened),
-            _state(tagger, digest, tagged.scores, draft, note, self.own_curves.look(tagger, digest, tagged.scores)),
-            self._facts(opened, tagger, tagged.milliseconds, desk),
-        )
+        return self._view(opened, digest, tagger, tagged, draft, note, desk)
 
     def save(self, decisions: Decisions | None, desk: Desk) -> Status:
         """Write the row; the message says what was saved, or why nothing was."""
@@ -112,6 +109,7 @@ class Tagging:
         except DemoError as error:
             return Status("error", Message("Not saved. {why}", why=str(error)))
         desk.settle(digest, Draft(decisions.confirmed, decisions.rejected, decisions.threshold))
+        desk.saved_at = row.saved_at
         self.own_curves.corrected(identity)
         labels = Message.many(len(row.labels), "{count} label", "{count} labels")
         if not row.rejected:
@@ -140,11 +138,21 @@ class Tagging:
             return None
         draft = Draft(decisions.confirmed, decisions.rejected)
         note = Message("Tagged again, by the model that is in use now.")
-        return View(
-            _shown(opened),
-            _state(tagger, digest, tagged.scores, draft, note, self.own_curves.look(tagger, digest, tagged.scores)),
-            self._facts(opened, tagger, tagged.milliseconds, desk),
-        )
+        return self._view(opened, digest, tagger, tagged, draft, note, desk)
+
+    def look_again(self, decisions: Decisions | None, desk: Desk) -> View | None:
+        """The open image as it was saved elsewhere meanwhile, in the grid say; None where it was not.
+
+        What is decided here and not saved stays, with a word about it.
+        """
+        digest = decisions.key.partition(":")[0] if decisions else ""
+        opened = self.open_images.get(digest)
+        if opened is None or digest != desk.image or self._saved_at(digest) == desk.saved_at:
+            return None
+        if not Draft(decisions.confirmed, decisions.rejected).says_as(desk.settled):
+            said = Message("This image was saved elsewhere meanwhile; saving it here replaces that.")
+            return View(_shown(opened), Status("note", said), {"keep": True})
+        return self.open(opened.data, None, desk, opened.name, self.walk_of(desk).place)
 
     def _tagged(self, data: bytes, name: str, desk: Desk, place: int | None) -> tuple[OpenImage, Tagger, Tagged]:
         """An image tagged by the visitor's model, or as it was tagged ahead; once more where they changed it meanwhile.
@@ -168,8 +176,26 @@ class Tagging:
             if desk.model == model:
                 return OpenImage(data, look.extension, look.size, name), tagger, tagged
 
+    def _view(
+        self, opened: OpenImage, digest: str, tagger: Tagger, tagged: Tagged, draft: Draft, note: str, desk: Desk
+    ) -> View:
+        own_curve = self.own_curves.look(tagger, digest, tagged.scores)
+        return View(
+            _shown(opened),
+            _state(tagger, digest, tagged.scores, draft, note, own_curve),
+            self._facts(opened, tagger, tagged.milliseconds, desk),
+        )
+
+    def _saved_at(self, digest: str) -> str:
+        """When an image's row was saved; '' without one that can be read."""
+        with suppress(ValueError):
+            row = find_row(self.corrections, digest)
+            return row.saved_at if row else ""
+        return ""
+
     def _kept(self, digest: str, desk: Desk) -> tuple[Draft, str]:
         """What was decided on an image before, and a note that says so."""
+        desk.saved_at = self._saved_at(digest)
         if digest in desk.drafts:
             return desk.drafts[digest], Message("Your decisions are here again; they are not saved yet.")
         try:

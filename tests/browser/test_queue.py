@@ -199,6 +199,29 @@ def test_decisions_left_unsaved_are_marked_and_come_back(start: Callable[..., Si
     expect(site.chip(label)).to_have_attribute("data-state", "rejected")
 
 
+def test_what_was_saved_in_the_grid_meanwhile_is_there_when_the_tab_is_opened_again(
+    start: Callable[..., Site], image_folder: Path
+) -> None:
+    site = start(images=image_folder)
+    expect(facts(site)).to_contain_text("1 of 8")
+    first, second = (site.chips.nth(place).get_attribute("data-label") for place in (0, 1))
+
+    def save_elsewhere(label: str) -> None:
+        values = {"reviewed": "listed", "model_labels": [], "threshold": 0.4}
+        model = site.models.own.checkpoint.identity
+        data = (image_folder / "0.png").read_bytes()
+        site.tab("Corrections")
+        site.corrections.save(data, "png", labels=[], rejected=[label], model=model, **values)
+        site.tab("Tag")
+
+    save_elsewhere(first)
+    expect(site.chip(first)).to_have_attribute("data-state", "rejected")
+    site.chip(second).click()
+    save_elsewhere(second)
+    expect(site.id("status")).to_contain_text("saved elsewhere meanwhile")
+    expect(site.chip(first)).to_have_attribute("data-state", "rejected")
+
+
 def test_tagging_can_be_stopped_and_gone_on_with_and_starts_anew_under_another_model(
     start: Callable[..., Site],
     image_folder: Path,
