@@ -17,12 +17,16 @@ UNTOUCHED, DONE, SKIPPED, EDITED, FAILED = "tdsef"
 
 @dataclass
 class Walk:
-    """by: the name of the order. place: of the open photo, None for an image from elsewhere. skipped: gone on from."""
+    """by: the name of the order. place: of the open photo, None for an image from elsewhere. skipped: gone on from.
+
+    is_begun: whether one of the photos was opened.
+    """
 
     album: Album
     by: str = "given"
     place: int | None = None
     skipped: set[int] = field(default_factory=set)
+    is_begun: bool = False
     _order: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property

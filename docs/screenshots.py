@@ -1,4 +1,4 @@
-"""Takes the README's pictures: `make screenshots`, or `python docs/screenshots.py`.
+"""Takes the README's pictures, and one of every state of the page: `make screenshots`, or `python docs/screenshots.py`.
 
 Walks the loop on the embedded checkpoint and the example photos, in a corrections folder of its own.
 """
@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
+from PIL import Image  # noqa: E402
 from playwright.sync_api import Page, expect, sync_playwright  # noqa: E402
 
 from demo.albums import Albums  # noqa: E402
@@ -54,9 +55,45 @@ def fix(page: Page) -> None:
     expect(page.get_by_test_id("status")).to_have_attribute("data-state", "saved")
 
 
+def refuse(page: Page) -> None:
+    file = {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": b"\xff\xd8\xff no photo"}
+    page.locator("input[type=file]").first.set_input_files(file)  # type: ignore[arg-type]
+    expect(page.get_by_test_id("status")).to_have_attribute("data-state", "error")
+
+
+def explain(page: Page) -> None:
+    page.get_by_test_id("tag-editor").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("h")
+    expect(page.get_by_test_id("heatmap").locator("img")).to_be_visible()
+
+
+def bring(page: Page) -> None:
+    """The examples as a folder of one's own; one saved, one skipped."""
+    with page.expect_file_chooser() as chooser:
+        page.get_by_test_id("add-photos").click()
+    chooser.value.set_files(sorted(EXAMPLES.glob("*.jpg")))
+    facts = page.locator(".facts p")
+    expect(facts).to_contain_text("1 of")
+    expect(page.locator(".film .work")).to_be_hidden()
+    page.get_by_test_id("tag-editor").focus()
+    for key, number in (("n", 2), ("d", 3), ("d", 4)):
+        page.keyboard.press(key)
+        expect(facts).to_contain_text(f"{number} of")
+
+
+def open_grid(page: Page) -> None:
+    page.get_by_role("tab", name="Grid").click()
+    expect(page.get_by_test_id("grid").locator("img").first).to_be_visible()
+
+
 def retrain(page: Page) -> None:
     page.get_by_role("tab", name="Retrain").click()
     page.get_by_test_id("retrain").click()
+    expect(page.get_by_test_id("retrain-progress")).to_have_attribute("data-state", "running")
+
+
+def wait_for_model(page: Page) -> None:
     expect(page.get_by_test_id("retrain-progress")).to_have_attribute("data-state", "done", timeout=300_000)
 
 
@@ -103,22 +140,44 @@ def main() -> None:
                 page.evaluate("dark => document.body.classList.toggle('dark', dark)", scheme == "-dark")
                 for suffix, (width, height) in SIZES.items():
                     page.set_viewport_size({"width": width, "height": height})
-                    page.screenshot(path=SCREENS / f"{name}{suffix}{scheme}.png", full_page=bool(suffix))
+                    path = SCREENS / f"{name}{suffix}{scheme}.png"
+                    page.screenshot(path=path, full_page=bool(suffix))
+                    Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)  # a third of the bytes
             page.evaluate("() => document.body.classList.remove('dark')")
             page.set_viewport_size({"width": 1440, "height": 900})
 
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.goto(url)
+        expect(page.locator("[data-example]").first).to_be_visible()
+        shoot(page, "empty")
+        refuse(page)
+        shoot(page, "error")
         tag(page, "wine")
         shoot(page, "tag")
+        explain(page)
+        shoot(page, "why")
+        page.keyboard.press("h")
         tag(page, "autumn trees")
         fix(page)
         shoot(page, "fix")
+        page.get_by_test_id("show-keys").click()
+        shoot(page, "keys")
+        page.keyboard.press("Escape")
+        bring(page)
+        shoot(page, "queue")
+        open_grid(page)
+        shoot(page, "grid")
         page.get_by_role("tab", name="Corrections").click()
         expect(page.get_by_test_id("corrections").locator("img").first).to_be_visible()
         shoot(page, "corrections")
         retrain(page)
+        shoot(page, "retrain-running")
+        wait_for_model(page)
         shoot(page, "retrain")
+        page = browser.new_page(viewport={"width": 1440, "height": 900}, locale="zh-CN")
+        page.goto(url)
+        tag(page, "pagoda")
+        shoot(page, "chinese")
         browser.close()
         page_of_app.close()
 

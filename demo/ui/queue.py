@@ -40,10 +40,6 @@ class Queue:
             return self.tagging.refused(Message("{name} cannot be read. {why}", name=name, why=why), decisions)
         return self.tagging.open(data, decisions, desk, name, place)
 
-    def open_first(self, desk: Desk) -> View:
-        """What the page starts with: the first photo of a queue, or nothing."""
-        return self.go_on(None, desk) if self.tagging.is_queue(desk) else self.tagging.nothing(None, desk)
-
     def following(self, desk: Desk, has_image: bool) -> int | None:
         """The place that Next leads to: in a queue one that is not done yet, among the examples the one after.
 

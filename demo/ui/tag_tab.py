@@ -114,11 +114,10 @@ class TagTab:
         yield from self._first(decisions, desk)
 
     def _first(self, decisions: Decisions | None, desk: Desk) -> Steps:
-        if decisions is not None or not self.tagging.is_queue(desk):
+        if self.tagging.walk_of(desk).is_begun or not self.tagging.is_queue(desk):
             yield gr.skip(), gr.skip(), gr.skip(), *self._look(desk)
-            return
-        place = self.queue.following(desk, has_image=False)
-        yield from self._open(place, desk, lambda: self.queue.go_on(None, desk))
+        else:
+            yield from self._next(decisions, desk)
 
     def _close(self, decisions: Decisions | None, desk: Desk) -> Steps:
         view = self.tagging.nothing(decisions, desk)

@@ -75,7 +75,8 @@ class Tagging:
         except DemoError as error:
             return self.refused(error, decisions)
         self._leave(decisions, desk)
-        self.walk_of(desk).place = place
+        walk = self.walk_of(desk)
+        walk.place, walk.is_begun = place, walk.is_begun or place is not None
         digest = desk.image = self.open_images.add(opened)
         draft, note = self._kept(digest, desk)
         desk.settled = Draft() if digest in desk.drafts else draft

@@ -77,6 +77,8 @@ def test_photos_and_a_zip_that_a_visitor_brings_are_tagged_and_the_first_is_open
     start: Callable[..., Site], make_image: Callable[..., bytes]
 ) -> None:
     site, archive = start(), io.BytesIO()
+    site.pick("cat")
+    site.chips.first.click()  # what is open and not saved makes room, and is kept
     with zipfile.ZipFile(archive, "w") as packed:
         for seed in range(3):
             packed.writestr(f"holiday/{seed}.png", make_image(seed))
@@ -84,7 +86,7 @@ def test_photos_and_a_zip_that_a_visitor_brings_are_tagged_and_the_first_is_open
     expect(site.page.locator(".counts b")).to_have_text("0 of 5 done")
     expect(tiles(site)).to_have_count(5)
     expect(tiles(site, "f")).to_have_count(1)
-    expect(site.chips.first).to_be_visible()
+    expect(facts(site)).to_contain_text("1 of 5")
     expect(site.page.locator(".film .work")).to_be_hidden()
     site.page.reload()
     expect(site.page.locator(".counts b")).to_have_text("0 of 5 done")
