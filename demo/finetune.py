@@ -134,7 +134,7 @@ def fine_tune(
     base.model.cpu()
     check_finite(logits) if base.single_label else check_logits(logits)
     of_views = (logits.softmax(-1) if base.single_label else logits.sigmoid()).numpy()
-    features = features[learned, 0]
+    of_photos, features = features[: len(photos), 0], features[learned, 0]
     teacher = head.teacher_scores(of_views[learned].mean(1), base, origins)
     cells = Cells.build(training.targets, flags.unknown, teacher, flags.teacher_share)
 
@@ -182,9 +182,16 @@ def fine_tune(
     split = "valid" if (photos.targets[photos.is_valid] >= 0).any() else "train"
     measured = photos.is_valid if split == "valid" else is_trained
     new, tried = replace(start, model=model.eval(), ref=str(folder)), {}
+    # what the head says of features is what the model says, where they are still its own and both are fp32
+    is_frozen = not recipe.epochs and not flags.half and recipe.device == "cpu"
     for share, of_folds in zip(shares, out_of_fold, strict=True):
         blend(model, before, trained, share, flags.half)
-        scores = scored(new, photos.where(measured).paths, "new model" if len(shares) == 1 else f"{share:.0%} of it")
+        if is_frozen:
+            with torch.inference_mode():
+                scores = linear(of_photos[measured]).sigmoid().numpy()
+        else:
+            title = "new model" if len(shares) == 1 else f"{share:.0%} of it"
+            scores = scored(new, photos.where(measured).paths, title)
         unseen = np.full(photos.targets.shape, np.nan, np.float32)
         unseen[is_trained] = of_folds[: is_trained.sum()]
         if split == "valid":
