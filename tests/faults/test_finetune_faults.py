@@ -99,6 +99,7 @@ def work(arguments, folder, at, seed, careless, log, told) -> None:
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     os.dup2(2, 1)
     torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # for the loaders' workers, as in a process of its own
     training.MIN_HEAD_STEPS = 1  # fifty runs: the head's epochs are nothing that a kill could break
     if careless:
         be_careless()
@@ -209,13 +210,13 @@ def metrics(folder: Path) -> dict:
 def phase(folder: Path) -> str:
     """What a killed run was at."""
     if (folder / CONFIG).exists():
-        return "after the last file"
+        return "what comes after the last file"
     if (folder / REPORT).exists():
         return "the final files"
     try:
         return json.loads((folder / PROGRESS).read_text())["phase"]
     except FileNotFoundError:
-        return "before it began"
+        return "what comes before it begins"
 
 
 def test_a_killed_fine_tune_leaves_all_or_nothing_and_goes_on(tmp_path, tiny_checkpoint, make_image, capsys):
@@ -224,7 +225,7 @@ def test_a_killed_fine_tune_leaves_all_or_nothing_and_goes_on(tmp_path, tiny_che
     with capsys.disabled():
         print(f"\n{KILLS} kills of a run of {runs.seconds:.1f} s and {runs.calls} calls that write")
         for (hit, fate), count in sorted(Counter((hit, fate) for hit, fate, _ in came_to).items()):
-            print(f"{count:4} in {hit}: the new checkpoint is {fate}")
+            print(f"{count:4} at {hit}: the new checkpoint is {fate}")
     assert [wrong for *_, wrong in came_to if wrong] == []
 
 
