@@ -328,7 +328,8 @@ def adding(label):
     def view(digest, saved):
         labels = (*saved.labels, label) if saved else (label,)
         rejected = saved.rejected if saved else ()
-        return View(labels, rejected, saved.reviewed if saved else "listed", (), 0.5, "owner/name@abc", ("cat", "sea", "sky"))
+        reviewed = saved.reviewed if saved else "listed"
+        return View(labels, rejected, reviewed, (), 0.5, "owner/name@abc", ("cat", "sea", "sky"))
 
     return view
 
