@@ -55,9 +55,15 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
+def locale() -> str:
+    """The browser's language; who tests another one has a fixture of this name."""
+    return "en-US"
+
+
+@pytest.fixture
+def page(browser: Browser, locale: str) -> Iterator[Page]:
     """A page in a context of its own, 1440×900, that watches for errors and outside requests."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, locale=locale)
     page = context.new_page()
     faults: list[str] = []
 

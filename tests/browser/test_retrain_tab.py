@@ -351,4 +351,4 @@ def test_where_retraining_is_closed_there_is_no_tab(
     page: Page, serve: Callable[..., str], tmp_path: Path, tiny_checkpoint: Path
 ) -> None:
     site = Site(page, serve, tmp_path, tiny_checkpoint, Staged, retraining=False)
-    expect(site.page.get_by_role("tab")).to_have_text(["Tag", "Corrections"])
+    expect(site.page.get_by_role("tab")).to_have_text(["Tag", "Grid", "Corrections"])
