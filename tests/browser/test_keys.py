@@ -161,7 +161,7 @@ def test_every_key_of_the_map_is_one_that_acts(editor: Editor) -> None:
 def test_other_parts_of_the_page_add_their_keys_while_they_are_on_the_screen(
     page: Page, serve: Callable[..., str]
 ) -> None:
-    script = (FOLDER / "key_map.js").read_text(encoding="utf-8")
+    script = "".join((FOLDER / name).read_text(encoding="utf-8") for name in ("words.js", "key_map.js"))
     with gr.Blocks() as blocks:
         hide = gr.Button("hide")
         with gr.Column() as column:
