@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pillow_heif
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
@@ -400,10 +400,11 @@ def test_a_path_that_is_missing_is_bad_input(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=300))
+@example(b"GIF87a" + bytes(7) + b",\0\0\0\0\1\0\1\0\0\0\1\0")
 @settings(max_examples=200, deadline=None)
 def test_no_bytes_raise_anything_but_image_rejected(data: bytes) -> None:
-    with pytest.raises(ImageRejected):
-        decode(data)
+    with contextlib.suppress(ImageRejected):
+        assert decode(data).mode in ("RGB", "RGBA")  # a few bytes can be a picture
 
 
 @given(
