@@ -1,7 +1,6 @@
 // The filmstrip: photos that are worked through, as many of their thumbnails in the page as can be seen; and bringing them.
 const STEP = 76; // a thumbnail and the gap beside it, in px; page.css has the same
 const SPARE = 6;
-const AT_ONCE = 3;
 const KEPT = "tagloop-album";
 const WORDS = { t: tr("to do"), d: tr("done"), s: tr("skipped"), e: tr("changed, not saved"), f: tr("cannot be read") };
 const film = named("filmstrip");
@@ -199,10 +198,7 @@ async function send() {
       trigger("brought");
     }
   };
-  const worker = async () => {
-    while (waiting.length && !mine.stop.signal.aborted) await one(waiting.shift());
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  while (waiting.length && !mine.stop.signal.aborted) await one(waiting.shift()); // one by one: they arrive as given
   sending = undefined;
   waiting = [];
   if (mine.left.length) {
