@@ -112,12 +112,6 @@ class Album:
         """A photo's bytes. Raises ImageRejected or OSError."""
         return self.photos[place].read(MAX_BYTES)
 
-    def look(self, place: int) -> Look:
-        """What is known of a photo, read where it was not yet. Raises ImageRejected or OSError."""
-        if self.looks[place] is None:
-            self._decoded(place)
-        return self.looks[place]
-
     def seen(self, place: int, look: Look) -> None:
         """Note what reading a photo showed; a file that was replaced meanwhile has no scores any more."""
         before, self.looks[place] = self.looks[place], look

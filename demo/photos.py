@@ -59,8 +59,6 @@ def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int) -> 
     try:
         with archive.open(entry) as file:
             return file.read(most + 1)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, ValueError, EOFError) as error:
-        raise ImageRejected("It cannot be unpacked.", f"{error}.") from error
     except Exception as error:  # zlib.error, lzma.LZMAError: each format has its own
         raise ImageRejected("It cannot be unpacked.", f"{type(error).__name__}: {error}.") from error
 

@@ -1,12 +1,11 @@
 """Behind the filmstrip: which photo comes next, how each one stands, and the photos that visitors bring.
 
-One for the whole page; what belongs to one visitor is passed in as a `Desk`. Wiring is `demo.ui.filmstrip`.
+One for the whole page; what belongs to one visitor is passed in as a `Desk`. Wiring is `demo.ui.tag_tab`.
 """
 
 from __future__ import annotations
 
 import base64
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -85,10 +84,8 @@ class Queue:
 
     def value(self, desk: Desk, message: str = "") -> dict[str, Any]:
         """All that the filmstrip shows."""
-        walk, settings = self.tagging.walk_of(desk), self.tagging.settings
+        walk, value = self.tagging.walk_of(desk), {"message": message}
         album = walk.album
-        limit = {"photos": settings.max_album_photos, "bytes": settings.max_album_bytes}
-        value = {"message": message, "limit": limit, "file_bytes": settings.max_upload_bytes}
         if not self.tagging.is_queue(desk):
             return value | {"token": ""}
         sheet = self._sheet(desk)
@@ -177,12 +174,9 @@ class Queue:
         """By place, the positions of the labels that were confirmed and rejected on photos that are saved."""
         places = {look.digest: place for place, look in enumerate(album.looks) if look is not None}
         decided = {}
-        for row in self.tagging.corrections.rows():
-            place = places.get(PurePosixPath(row.file_name).stem)
-            if place is None or row.annotator:
-                continue
+        for digest, row in self.tagging.corrections.rows_of(places).items():
             absent = set(positions).difference(row.labels) if row.reviewed == "all" else row.rejected
-            decided[place] = tuple(
+            decided[places[digest]] = tuple(
                 [positions[name] for name in names if name in positions] for names in (row.labels, absent)
             )
         return decided

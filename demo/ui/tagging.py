@@ -196,15 +196,15 @@ class Tagging:
 
     def _kept(self, digest: str, desk: Desk) -> tuple[Draft, str]:
         """What was decided on an image before, and a note that says so."""
-        desk.saved_at = self._saved_at(digest)
+        try:
+            row, trouble = find_row(self.corrections, digest), ""
+        except ValueError as error:
+            row, trouble = None, Message("What was saved on this image cannot be read: {why}.", why=str(error))
+        desk.saved_at = row.saved_at if row else ""
         if digest in desk.drafts:
             return desk.drafts[digest], Message("Your decisions are here again; they are not saved yet.")
-        try:
-            row = find_row(self.corrections, digest)
-        except ValueError as error:
-            return Draft(), Message("What was saved on this image cannot be read: {why}.", why=str(error))
         if row is None:
-            return Draft(), ""
+            return Draft(), trouble
         day, time = row.saved_at[:10], row.saved_at[11:16]
         return Draft.of_row(row), Message("As you saved it on {day} at {time} UTC.", day=day, time=time)
 
