@@ -23,6 +23,8 @@ with warnings.catch_warnings():  # what importing other people's code warns abou
     import gradio as gr
     from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
+from tests.browser.editor_bench import Bench, Editor, open_editor
+
 expect.set_options(timeout=20_000)  # a busy machine is slow, not wrong
 
 CHROMIUM_ARGS = [
@@ -99,6 +101,17 @@ def serve() -> Iterator[Callable[[gr.Blocks], str]]:
     yield launch
     for blocks in launched:
         blocks.close()
+
+
+@pytest.fixture(scope="module")
+def bench(serve: Callable[[gr.Blocks], str]) -> Bench:
+    """A page with the tag editor alone."""
+    return Bench(serve)
+
+
+@pytest.fixture
+def editor(page: Page, bench: Bench) -> Editor:
+    return open_editor(page, bench)
 
 
 def _free_port() -> int:

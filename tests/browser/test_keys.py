@@ -26,11 +26,6 @@ def bench(serve: Callable[..., str]) -> Bench:
     return Bench(lambda blocks: serve(blocks, css=STYLE))
 
 
-@pytest.fixture
-def editor(page: Page, bench: Bench) -> Editor:
-    return open_editor(page, bench)
-
-
 def key_map(page: Page) -> Locator:
     return page.get_by_role("dialog", name="Keys")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 
 import gradio as gr
 import numpy as np
@@ -29,16 +28,6 @@ HOSTILE = (
     "@children",
     "x" * 10_000,
 )
-
-
-@pytest.fixture(scope="module")
-def bench(serve: Callable[[gr.Blocks], str]) -> Bench:
-    return Bench(serve)
-
-
-@pytest.fixture
-def editor(page: Page, bench: Bench) -> Editor:
-    return open_editor(page, bench)
 
 
 @pytest.mark.parametrize("labels", [20, 10_861])

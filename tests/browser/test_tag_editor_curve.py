@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import gradio as gr
 import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -13,20 +12,10 @@ from playwright.sync_api import Locator, Page, expect
 import demo.ui.tagging
 from demo.own_curve import FROM_IMAGES, OwnCurve, OwnCurves
 from demo.thresholds import Curve, mcut, sweep
-from tests.browser.editor_bench import CURVE, SKY, Bench, Editor, made_up, open_editor, state
+from tests.browser.editor_bench import CURVE, SKY, Editor, made_up, state
 from tests.browser.test_page import Site
 
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")  # gradio's, on every page load
-
-
-@pytest.fixture(scope="module")
-def bench(serve: Callable[[gr.Blocks], str]) -> Bench:
-    return Bench(serve)
-
-
-@pytest.fixture
-def editor(page: Page, bench: Bench) -> Editor:
-    return open_editor(page, bench)
 
 
 def button(editor: Editor, name: str) -> Locator:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import gradio as gr
 import numpy as np
 import pytest
@@ -52,16 +50,6 @@ def at_levels(pushed: EditorState, levels: dict[str, float], tuned: bool) -> set
             if float(score) - float(own) >= level - 0.35 if tuned else score >= np.float32(level):
                 active.add(pushed.names[i])
     return active
-
-
-@pytest.fixture(scope="module")
-def bench(serve: Callable[[gr.Blocks], str]) -> Bench:
-    return Bench(serve)
-
-
-@pytest.fixture
-def editor(page: Page, bench: Bench) -> Editor:
-    return open_editor(page, bench)
 
 
 def slide(editor: Editor, category: str, threshold: float) -> None:
