@@ -20,7 +20,8 @@ test: $(VENV)/.everything lint
 	$(CLEAN) $(BIN)/python -m pytest -m "not faults and not slow" $(ARGS)
 
 test-faults: $(VENV)/.everything
-	$(CLEAN) $(BIN)/python -m pytest -m faults $(ARGS)
+	@sh tests/install_chromium.sh
+	$(CLEAN) $(BIN)/python -m pytest -m "faults or demand or planted" --fault-table $(ARGS)
 
 test-slow: $(VENV)/.peers
 	@sh tests/install_chromium.sh

@@ -24,9 +24,18 @@ with warnings.catch_warnings():  # what importing other people's code warns abou
 from demo.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from demo.labels import LabelSet
 from demo.preprocessing import Preprocess
+from tests.faults.table import Table
 
 NAMES = ("cat", "dog", "bird", "tree", "sky", "water", "person", "car", "food", "flower", "building", "snow")
 THRESHOLD = 0.4
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fault-table", action="store_true", help="print the table of faults; fail where a row is amiss")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Table(config.getoption("--fault-table")))
 
 
 def seeded_checkpoint(seed: int = 0, names: tuple[str, ...] = NAMES) -> Checkpoint:

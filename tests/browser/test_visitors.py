@@ -14,6 +14,7 @@ from demo.checkpoint import Checkpoint
 from demo.images import decode
 from demo.tagger import Tagger
 from tests.browser.test_page import Site
+from tests.faults.table import demand
 
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
 ROUNDS = 3
@@ -45,7 +46,7 @@ class Visitor:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("people", [4, pytest.param(20, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("people", [4, pytest.param(20, marks=[pytest.mark.faults, demand("two users")])])
 def test_people_who_label_at_once_cross_no_labels_and_lose_no_row(
     people: int,
     browser: Browser,

@@ -21,6 +21,7 @@ from benchmarks.save_cost import filled, milliseconds, percentile, save_one
 from demo.corrections import Corrections, View
 from demo.errors import CorrectionsError
 from demo.rows import HEADER, Correction, from_line, to_line
+from tests.faults.table import demand, planted
 
 pytestmark = pytest.mark.faults
 
@@ -159,14 +160,19 @@ def violations(csv_path, logs):
     return wrong + [f"lost: {image}" for image, may in possible.items() if found.get(image) not in may]
 
 
+@demand("eight writers, kill -9")
 @pytest.mark.parametrize("seed", range(SEEDS))
 @pytest.mark.parametrize("rewrites", [False, True])
-def test_no_acknowledged_row_is_lost_when_writers_are_killed(tmp_path, seed, rewrites):
-    assert run_writers(Corrections, tmp_path, saves=SAVES, kills=KILLS, seed=seed, rewrites=rewrites) == []
+def test_no_acknowledged_row_is_lost_when_writers_are_killed(tmp_path, figure, seed, rewrites):
+    wrong = run_writers(Corrections, tmp_path, saves=SAVES, kills=KILLS, seed=seed, rewrites=rewrites)
+    how = "while rows are rewritten" if rewrites else "appended"
+    figure(f"{WRITERS} × {SAVES} saves {how}, {KILLS} kills, seed {seed}: {len(wrong)} rows lost or torn")
+    assert wrong == []
     store = Corrections(tmp_path / "corrections")
     assert all(store.image_path(row).read_bytes() == row.labels[0].encode() for row in store.rows())
 
 
+@planted("eight writers, kill -9")
 def test_the_check_of_killed_writers_catches_read_modify_write(tmp_path):
     assert len(run_writers(ReadModifyWrite, tmp_path, saves=40, kills=0, seed=0)) > 10
 
@@ -192,7 +198,8 @@ def rows_of(folder, count):
     return store.csv_path.read_bytes()
 
 
-def test_a_file_cut_at_any_byte_keeps_its_whole_rows_and_takes_the_next(tmp_path, monkeypatch):
+@demand("torn tail")
+def test_a_file_cut_at_any_byte_keeps_its_whole_rows_and_takes_the_next(tmp_path, figure, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda fd: None)  # that it is called is checked below; here it costs minutes
     whole = rows_of(tmp_path, 50)
     cuts = (
@@ -201,9 +208,11 @@ def test_a_file_cut_at_any_byte_keeps_its_whole_rows_and_takes_the_next(tmp_path
         else [*range(600), *range(600, len(whole) - 600, 7), *range(len(whole) - 600, len(whole))]
     )
     failed = [cut for cut in cuts if not saves_after_cut(Corrections, tmp_path, whole, cut)]
+    figure(f"{len(cuts)} cuts of a file of {len(whole)} bytes: {len(failed)} lost a row or were not told")
     assert failed == []
 
 
+@planted("torn tail")
 def test_the_check_of_torn_tails_catches_appending_without_healing(tmp_path):
     whole = rows_of(tmp_path, 3)
     assert not saves_after_cut(FlushOnly, tmp_path, whole, len(whole) - 10)
@@ -229,15 +238,18 @@ def survives_full_disk(store, action, room):
     return failed and unchanged and to_line(row) in store.csv_path.read_bytes().splitlines(keepends=True)
 
 
-def test_a_disk_that_is_full_at_any_byte_of_a_row_loses_nothing(tmp_path):
+@demand("disk full")
+def test_a_disk_that_is_full_at_any_byte_of_a_row_loses_nothing(tmp_path, figure):
     store = Corrections(tmp_path)
     length = len(to_line(give(store, "first")))
     give(store, "second")
     for room in range(length):
         assert survives_full_disk(store, lambda room=room: give(store, f"{room:05}"), room)
+    figure(f"{length} short writes of an appended row: 0 lost")
     assert len(store.rows()) == length + 2
 
 
+@demand("disk full")
 def test_a_disk_that_is_full_while_a_row_is_replaced_loses_nothing(tmp_path):
     store = Corrections(tmp_path)
     length = len(to_line(give(store, "first")))
@@ -247,6 +259,7 @@ def test_a_disk_that_is_full_while_a_row_is_replaced_loses_nothing(tmp_path):
     assert len(store.rows()) == 1
 
 
+@demand("disk full")
 @pytest.mark.parametrize("is_saved", [False, True])
 def test_a_disk_that_is_full_while_many_rows_are_saved_loses_nothing(tmp_path, is_saved):
     store = Corrections(tmp_path)
@@ -262,6 +275,7 @@ def test_a_disk_that_is_full_while_many_rows_are_saved_loses_nothing(tmp_path, i
     assert len(store.rows()) == 2
 
 
+@planted("disk full")
 def test_the_check_of_full_disks_catches_an_unchecked_write(tmp_path):
     store = FlushOnly(tmp_path)
     assert not survives_full_disk(store, lambda: give(store, "first"), 20)
@@ -307,6 +321,7 @@ def not_synced(monkeypatch, action):
     return waiting
 
 
+@demand("power loss")
 def test_everything_is_on_the_disk_before_a_save_is_acknowledged(tmp_path, monkeypatch):
     opened = []
     folder = tmp_path / "new" / "corrections"
@@ -325,6 +340,7 @@ def test_everything_is_on_the_disk_before_a_save_is_acknowledged(tmp_path, monke
     assert not_synced(monkeypatch, lambda: give_many(store, ["many", "and more"])) == []
 
 
+@demand("power loss")
 def test_the_row_is_written_last_and_in_one_write(tmp_path, monkeypatch):
     order = []
     for name in ("write", "replace"):
@@ -342,6 +358,7 @@ def test_the_row_is_written_last_and_in_one_write(tmp_path, monkeypatch):
     assert order.count("corrections.csv") == 2  # once renamed with its header, once written
 
 
+@planted("power loss")
 def test_the_check_of_power_loss_catches_flush_only(tmp_path, monkeypatch):
     store = FlushOnly(tmp_path)
     assert not_synced(monkeypatch, lambda: give(store, "first")) == [str(store.csv_path)]
@@ -372,10 +389,14 @@ def row_with(labels):
     return Correction("images/x.png", labels, (), "listed", True, (), 0.5, "m", "", "now")
 
 
-def test_a_thousand_label_sets_come_back_and_none_starts_a_formula():
-    assert formula_faults(lambda names: to_line(row_with(names))) == []
+@demand("spreadsheet formulas")
+def test_a_thousand_label_sets_come_back_and_none_starts_a_formula(figure):
+    faults = formula_faults(lambda names: to_line(row_with(names)))
+    figure(f"1,000 label sets: {len(faults)} changed or started a formula")
+    assert faults == []
 
 
+@planted("spreadsheet formulas")
 def test_the_check_of_formulas_catches_a_plain_join():
     def joined(names):
         return to_line(row_with(())).replace(b"[]", ",".join(names).encode(errors="replace"), 1)
@@ -393,12 +414,15 @@ def cost(store_class, folder, rows, repeats):
     return percentile(few_times, 0.5), percentile(many_times, 0.5), percentile(many_times, 0.95)
 
 
-def test_a_save_costs_the_same_at_a_hundred_thousand_rows(tmp_path):
+@demand("save cost")
+def test_a_save_costs_the_same_at_a_hundred_thousand_rows(tmp_path, figure):
     few, many, p95 = cost(Corrections, tmp_path, 100_000, 200)
+    figure(f"p95 {p95:.1f} ms at 100,000 rows; median {many / few:.2f} × that at 100")
     assert p95 < 20
     assert many <= 1.2 * few
 
 
+@planted("save cost")
 def test_the_check_of_costs_catches_a_rescan_on_save(tmp_path):
     few, many, p95 = cost(RescanOnSave, tmp_path, 20_000, 5)
     assert p95 > 20

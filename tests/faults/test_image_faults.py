@@ -11,13 +11,17 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from tests.faults.table import demand, planted
+
 pytestmark = pytest.mark.faults
 
+Figure = Callable[[str], None]
 ROOT = Path(__file__).resolve().parents[2]
 MUTATIONS = 10_000
 KINDS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
@@ -103,6 +107,10 @@ def child(script: str, *arguments: object) -> dict:
     return json.loads(done.stdout)
 
 
+def cost(result: dict) -> str:
+    return f"{result['outcome']} in {result['seconds']:.2f} s, memory + {result['memory_mb']:.0f} MB"
+
+
 def png_of(path: Path, width: int, height: int) -> Path:
     """A whole grey PNG of that size, written row by row."""
 
@@ -145,42 +153,55 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
+@demand("malformed image")
 @pytest.mark.parametrize("seed", [1, 2])
-def test_ten_thousand_mutations_are_decoded_or_rejected_fast_and_in_little_memory(seeds: list[Path], seed: int) -> None:
+def test_ten_thousand_mutations_are_decoded_or_rejected_fast_and_in_little_memory(
+    seeds: list[Path], seed: int, figure: Figure
+) -> None:
     result = child(MUTATE, "ours", seed, MUTATIONS, *seeds)
+    figure(f"{MUTATIONS:,} mutations: slowest {result['slowest_s']:.2f} s, memory + {result['memory_mb']:.0f} MB")
     assert {"RGB", "rejected"} <= set(result["outcomes"]) <= {"RGB", "RGBA", "rejected"}, result
     assert result["slowest_s"] < 1, result
     assert result["memory_mb"] < 100, result
 
 
+@planted("malformed image")
 def test_the_check_of_mutations_fails_a_bare_image_open(seeds: list[Path]) -> None:
     result = child(MUTATE, "bare", 1, 1000, *seeds)
     assert set(result["outcomes"]) - {"RGB", "rejected"}
 
 
+@demand("decompression bomb")
 @pytest.mark.parametrize("size", [(5200, 5000), (9400, 9400), (13350, 13350)], ids=["26MP", "88MP", "178MP"])
-def test_a_png_bomb_is_refused_at_once_and_in_little_memory(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_a_png_bomb_is_refused_at_once_and_in_little_memory(
+    tmp_path: Path, size: tuple[int, int], figure: Figure
+) -> None:
     result = child(BOMB, "ours", png_of(tmp_path / "bomb.png", *size), "PNG")
+    figure(f"PNG of {size[0] * size[1] / 1e6:.0f} MP: {cost(result)}")
     assert result["outcome"] == "rejected"
     assert result["seconds"] < 1
     assert result["memory_mb"] < 64
 
 
-def test_a_webp_of_a_thousand_frames_is_refused_at_once_and_in_little_memory(tmp_path: Path) -> None:
+@demand("decompression bomb")
+def test_a_webp_of_a_thousand_frames_is_refused_at_once_and_in_little_memory(tmp_path: Path, figure: Figure) -> None:
     frames = [Image.new("L", (400, 400), number % 256) for number in range(1000)]
     frames[0].save(tmp_path / "bomb.webp", save_all=True, append_images=frames[1:], lossless=True, method=0)
     result = child(BOMB, "ours", tmp_path / "bomb.webp", "WEBP")
+    figure(f"WebP of 1,000 frames: {cost(result)}")
     assert result["outcome"] == "rejected"
     assert result["seconds"] < 1
     assert result["memory_mb"] < 64
 
 
+@planted("decompression bomb")
 def test_the_check_of_bombs_fails_pillows_default_limit(tmp_path: Path) -> None:
     result = child(BOMB, "bare", png_of(tmp_path / "bomb.png", 9400, 9400), "PNG")
     assert result["outcome"] != "rejected"
     assert result["memory_mb"] > 64
 
 
+@demand("decompression bomb")
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_a_directory_of_overlapping_values_does_not_take_gigabytes(tmp_path: Path, kind: str) -> None:
     """Every entry claims the same bytes; Pillow copies them once an entry."""
@@ -204,10 +225,12 @@ def test_a_directory_of_overlapping_values_does_not_take_gigabytes(tmp_path: Pat
     assert planted["memory_mb"] > 150 or planted["outcome"] == "MemoryError", planted
 
 
-def test_a_phone_jpeg_of_48_megapixels_is_accepted_in_little_memory(tmp_path: Path) -> None:
+@demand("decompression bomb")
+def test_a_phone_jpeg_of_48_megapixels_is_accepted_in_little_memory(tmp_path: Path, figure: Figure) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.effect_noise((2000, 1500), 40).convert("RGB").resize((8000, 6000)).save(tmp_path / "phone.jpg", exif=exif)
     result = child(BOMB, "ours", tmp_path / "phone.jpg", "JPEG")
+    figure(f"JPEG of 48 MP: {cost(result)}")
     assert result["outcome"] == "RGB"
     assert result["memory_mb"] < 150
