@@ -25,8 +25,9 @@ import numpy as np
 
 from demo.batches import scored
 from demo.errors import BadInput, DemoError, ImageRejected
-from demo.images import MAX_BYTES, decode, extension, thumbnail
+from demo.images import decode, extension, thumbnail
 from demo.photos import Photo, photo_of, photos_of
+from demo.settings import MAX_IMAGE_BYTES, MAX_SHEETS, MAX_THUMBNAIL_BYTES
 
 if TYPE_CHECKING:
     import torch
@@ -34,10 +35,6 @@ if TYPE_CHECKING:
     from demo.tagger import Tagger
 
 THUMBNAIL_PIXELS = 192
-MAX_THUMBNAIL_BYTES = 64 * 1024 * 1024
-MAX_SHEETS = 2
-"""Models whose scores of one album are kept."""
-
 ROWS_A_PART = 256
 BATCH_SIZES = {"cuda": 32, "mps": 16, "cpu": 8}
 """On a CPU small ones, since who opens an image waits for the batch that is being tagged."""
@@ -110,7 +107,7 @@ class Album:
 
     def read(self, place: int) -> bytes:
         """A photo's bytes. Raises ImageRejected or OSError."""
-        return self.photos[place].read(MAX_BYTES)
+        return self.photos[place].read(MAX_IMAGE_BYTES)
 
     def seen(self, place: int, look: Look) -> None:
         """Note what reading a photo showed; a file that was replaced meanwhile has no scores any more."""

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from itertools import islice
 
 from demo.errors import ImageRejected
-
-MAX_PIXELS = 25_000_000
-MAX_JPEG_PIXELS = 125_000_000
-MAX_ASPECT = 100
-MAX_FRAMES = 500
-MAX_JPEG_SCANS_TIMES_PIXELS = 600_000_000
-MAX_TIFF_ENTRIES = 4096
+from demo.settings import (
+    MAX_FRAMES,
+    MAX_JPEG_PIXELS,
+    MAX_JPEG_SCANS_TIMES_PIXELS,
+    MAX_PIXELS,
+    MAX_SIDE_RATIO,
+    MAX_TIFF_ENTRIES,
+)
 
 EXTENSIONS = {
     "JPEG": "jpg",
@@ -77,10 +78,10 @@ def check_size(kind: str, width: int, height: int) -> None:
             f"At most {most // 10**6} megapixels are decoded.",
             "Save it smaller." if kind == "JPEG" else "Save it smaller, or as a baseline JPEG.",
         )
-    if max(width, height) > MAX_ASPECT * min(width, height):
+    if max(width, height) > MAX_SIDE_RATIO * min(width, height):
         raise ImageRejected(
             f"This {kind} has {width} × {height} pixels.",
-            f"One side is over {MAX_ASPECT} times the other.",
+            f"One side is over {MAX_SIDE_RATIO} times the other.",
             "Crop it.",
         )
 

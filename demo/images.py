@@ -30,11 +30,10 @@ from PIL import (
 
 from demo import image_headers as headers
 from demo.errors import BadInput, ImageRejected
-
-MAX_BYTES = 32 * 1024 * 1024
+from demo.settings import MAX_IMAGE_BYTES, MAX_PIXELS
 
 # Pillow's own check, for whoever else decodes in this process (Gradio does): it refuses twice this many.
-Image.MAX_IMAGE_PIXELS = headers.MAX_PIXELS // 2
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -64,7 +63,7 @@ TURNS = {
 }
 
 
-def decode(data: bytes, max_bytes: int = MAX_BYTES) -> Image.Image:
+def decode(data: bytes, max_bytes: int = MAX_IMAGE_BYTES) -> Image.Image:
     """The picture in `data`: mode RGB, or RGBA where it has transparency, turned as its EXIF says, at most 25 MP.
 
     16-bit grey is scaled to 8 bits, not clipped. Raises ImageRejected.
@@ -88,7 +87,7 @@ def extension(data: bytes) -> str:
 
 def thumbnail(picture: bytes | Image.Image, side: int) -> bytes:
     """A JPEG of at most `side` × `side` pixels, for tables, transparency on white. Raises ImageRejected."""
-    image = on_white(picture if isinstance(picture, Image.Image) else _decode(picture, MAX_BYTES, 2 * side))
+    image = on_white(picture if isinstance(picture, Image.Image) else _decode(picture, MAX_IMAGE_BYTES, 2 * side))
     image.thumbnail((side, side), reducing_gap=3.0)
     target = io.BytesIO()
     image.save(target, "JPEG", quality=85)
@@ -158,8 +157,8 @@ def _open(kind: str, data: bytes, enough: int | None) -> ImageFile.ImageFile:
         first_scan = data.rfind(b"\xff\xda", 0, image.fp.tell())
         headers.check_jpeg(data, image.size, "progressive" in image.info, first_scan, image.layers)
         shrink = 1
-        if width * height > headers.MAX_PIXELS:
-            shrink = next(by for by in (2, 4, 8) if width * height / by**2 <= headers.MAX_PIXELS / 2)
+        if width * height > MAX_PIXELS:
+            shrink = next(by for by in (2, 4, 8) if width * height / by**2 <= MAX_PIXELS / 2)
         while enough and shrink < 8 and min(width, height) // (2 * shrink) >= enough:
             shrink *= 2
         if shrink > 1:

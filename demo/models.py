@@ -22,10 +22,8 @@ from demo import hub
 from demo.checkpoint import CONFIG, load_checkpoint, locate
 from demo.errors import BadInput, CheckpointError
 from demo.layouts import METRICS, read_json
-from demo.settings import EMBEDDED_CHECKPOINT, Settings
+from demo.settings import EMBEDDED_CHECKPOINT, MAX_VOCABULARIES, Settings
 from demo.tagger import Tagger
-
-MAX_VOCABULARIES = 100
 
 
 class _NotWanted(Exception):

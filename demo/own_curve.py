@@ -21,15 +21,13 @@ import numpy as np
 from demo.corrections import Corrections
 from demo.errors import DemoError
 from demo.images import decode
+from demo.settings import MAX_CURVE_BYTES, MAX_CURVE_IMAGES
 from demo.tables import Merged, Row, merge_rows, targets
 from demo.tagger import Tagger
 from demo.thresholds import Curve, sweep
 
 FROM_IMAGES = 30
 """Images under which there is no curve: it would jump with each of them."""
-
-MAX_IMAGES, MAX_BYTES = 500, 64 * 1024 * 1024
-"""The latest images that count, and what may be kept of scores, for all models together."""
 
 REST_SECONDS = 2.0
 """After anybody tagged an image, the model is left alone for so long."""
@@ -108,8 +106,8 @@ class OwnCurves:
 
     def _curve(self, tagger: Tagger) -> OwnCurve | None:
         names = tagger.checkpoint.labels.names
-        room = MAX_BYTES // (4 * max(len(names), 1))  # half of what may be kept, so that it is kept until the next time
-        merged = reviewed_in_full(self.corrections, min(MAX_IMAGES, room))
+        room = MAX_CURVE_BYTES // (4 * max(len(names), 1))  # half of it, so that it is kept until the next time
+        merged = reviewed_in_full(self.corrections, min(MAX_CURVE_IMAGES, room))
         known = targets(merged, names, names, self.corrections.folder)
         if (known >= 0).any(1).sum() < FROM_IMAGES:
             return None
@@ -140,7 +138,7 @@ class OwnCurves:
             before = self._scores.pop((identity, digest), None)
             self._scores[identity, digest] = half
             self._bytes += half.nbytes - (0 if before is None else before.nbytes)
-            while self._bytes > MAX_BYTES:
+            while self._bytes > MAX_CURVE_BYTES:
                 self._bytes -= self._scores.popitem(last=False)[1].nbytes
         return half
 

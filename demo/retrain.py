@@ -25,11 +25,10 @@ from typing import Any
 from demo.errors import EXIT_DONE, EXIT_INTERRUPTED, BadInput
 from demo.layouts import METRICS
 from demo.progress import LOG, PROGRESS
-from demo.settings import ROOT, Settings
+from demo.settings import MAX_WAITING_RUNS, ROOT, Settings
 
 COMMAND = (sys.executable, "-m", "demo.finetune")
 SECONDS_TO_STOP = 60
-MAX_WAITING = 3
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class _Started:
 
 
 class Retraining:
-    """At most one run at a time, and at most `MAX_WAITING` that wait. Any number of threads may ask."""
+    """At most one run at a time, and at most `MAX_WAITING_RUNS` that wait. Any number of threads may ask."""
 
     def __init__(self, settings: Settings, command: Sequence[str] = COMMAND) -> None:
         self.settings = settings
@@ -137,10 +136,10 @@ class Retraining:
                 self._begin(request)
             elif request.out is not None and request in self._waiting:
                 pass  # asked for twice
-            elif len(self._waiting) < MAX_WAITING:
+            elif len(self._waiting) < MAX_WAITING_RUNS:
                 self._waiting.append(request)
             else:
-                why = f"{MAX_WAITING} more wait for it to end."
+                why = f"{MAX_WAITING_RUNS} more wait for it to end."
                 raise BadInput("A fine-tune is running already.", why, "Wait for one to end, or cancel one.")
         return self.status()
 

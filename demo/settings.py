@@ -1,13 +1,18 @@
-"""Where things lie, and the app's limits: what `python app.py` runs with, read once into frozen values."""
+"""Where things lie, who may come, and every limit of the app with its reason: read once into frozen values.
+
+A limit is a constant with its unit in its name; what differs by where the app runs is a field of `Settings`. Limits of
+what a checkpoint's files may ask for stand with the readers of these files.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from demo.accounts import read_accounts
 from demo.errors import BadInput
 from demo.flags import parse_flags
 
@@ -15,15 +20,112 @@ ROOT = Path(__file__).resolve().parent.parent
 EMBEDDED_CHECKPOINT = ROOT / "assets" / "checkpoint"
 EXAMPLES = ROOT / "assets" / "examples"
 
+# One image
+
+MAX_IMAGE_BYTES = 32 * 2**20
+"""One image file, wherever it comes from. Phones write 48 megapixels into 10 to 25 MB."""
+
+MAX_PIXELS = 25_000_000
+"""What is decoded at once: 75 MB as RGB, in each of the threads that decode. Cameras mostly give 12 to 24 million."""
+
+MAX_JPEG_PIXELS = 125_000_000
+"""A JPEG arrives at a half, a quarter or an eighth of its size at little cost; phones give 48 and 108 million."""
+
+MAX_SIDE_RATIO = 100
+"""Of the longer side to the shorter. A resize to a given short side would blow a thin strip up to any size."""
+
+MAX_FRAMES = 500
+"""Of an animation, of which the first frame is used. Opening WebP and AVIF takes time for each."""
+
+MAX_JPEG_SCANS_TIMES_PIXELS = 600_000_000
+"""Each scan of a progressive JPEG goes over every pixel; a few kilobytes can hold thousands. About a second's work."""
+
+MAX_TIFF_ENTRIES = 4096
+"""In the directories of a TIFF or of EXIF; real ones have under a hundred, and each is a step of ours."""
+
+# One request
+
+MAX_FORM_BYTES = 2**20
+"""What a request may hold beside an image: multipart headers, and the JSON around it."""
+
+MAX_GRID_DECISIONS = 200_000
+"""In one save of the grid: ten labels on each of 20,000 photos."""
+
+MAX_LABEL_CHARACTERS = 2000
+"""Of a label that the grid names. The longest of a published vocabulary has under 200."""
+
+MAX_NEW_LABEL_CHARACTERS = 200
+"""Of a label that a person types in the editor, and of a search."""
+
+# The page
+
+MAX_CHIPS = 300
+"""Labels shown by the editor at once: more than anybody reads, and a browser draws them in one frame. The others are
+found by typing."""
+
+TAGGING_AT_ONCE = 4
+"""Events of one kind that tag at the same time: one that waits for its model to be loaded does not stop the others."""
+
+HEATMAPS_AT_ONCE = 2
+"""Maps of *Why?* in the making: each takes some forward passes, and images that are opened come first."""
+
+UPLOAD_SECONDS = 24 * 3600
+"""How long gradio keeps what was uploaded one by one; who comes back the next day opens the image again."""
+
+# What is kept in memory
+
+MAX_OPEN_BYTES = 256 * 2**20
+"""Of the images that are open, of all visitors together: eight of the largest, some hundred of the usual size."""
+
+MAX_DRAFTS = 500
+"""Images with decisions that one visitor has not saved, a few kilobytes each; the oldest goes."""
+
+MAX_HEATMAPS = 500
+"""Finished maps of *Why?*, some 10 kB each."""
+
+MAX_THUMBNAIL_BYTES = 64 * 2**20
+"""Of one album: some 8,000 thumbnails of 8 kB. The others are made again when they are looked at."""
+
+MAX_SHEETS = 2
+"""Models whose scores of one album are kept, in files: the one in use and the one to go back to."""
+
+MAX_VOCABULARIES = 100
+"""Models whose label names are remembered, so that decisions made with them can still be saved; up to 1 MB each."""
+
+MAX_CURVE_IMAGES = 500
+"""One's own images in full that the own curve is drawn of, the latest; more would not move it visibly."""
+
+MAX_CURVE_BYTES = 64 * 2**20
+"""Of the scores that own curves are drawn of, of all models together."""
+
+# Work that waits
+
+MAX_WAITING_RUNS = 3
+"""Fine-tunes whose turn comes after the one that runs; each may take minutes to hours."""
+
+# The disk
+
+MIN_FREE_BYTES = 256 * 2**20
+"""Under this `/healthz` calls the disk full: room for eight of the largest images, while somebody makes more."""
+
 
 @dataclass(frozen=True)
 class Settings:
-    """What the app runs with. Limits carry their units in their names.
+    """What the app runs with. The last group are limits that are tighter on a public host (`PUBLIC_LIMITS`).
 
-    allow_models: the owners and repos that visitors may load from the Hub; None for any. max_models: how many
-    models are in memory, the server's own among them. on_space: it runs as a Hugging Face Space. retraining: whether
-    the page offers fine-tuning; `from_flags` has it off on a public host. max_album_photos, max_album_bytes: of what
-    one visitor uploads to work through; max_albums: visitors' uploads that are kept.
+    allow_models: the owners and repos that visitors may load from the Hub; None for any. accounts: names and passwords
+    of those who may come; none for whoever reaches the port. on_space: it runs as a Hugging Face Space. log: whether
+    events go to stderr as lines of JSON. retraining: whether the page offers fine-tuning.
+
+    max_models: how many models are in memory, the server's own among them; a ViT-L takes 1.2 GB. max_upload_bytes: one
+    image. max_queue_length: events that wait for their turn, of each kind of work; at a tenth of a second each the last
+    one is seen to within seconds, and who comes later is told so at once.
+
+    max_album_photos, max_album_bytes: of what one visitor uploads to work through, on the server's disk, the photos in
+    a zip each counting. On one's own machine a folder of any camera; of strangers an evening's work. max_albums:
+    visitors' uploads that are kept, so times max_album_bytes is what they may take of the disk: 8 GB of strangers.
+    max_saves_per_hour: rows that one address may save; None for any number. One in 3.6 seconds is more than a person
+    reviews, and is twice the whole grid of max_album_photos.
     """
 
     model: str | None = None
@@ -35,14 +137,18 @@ class Settings:
     port: int | None = None
     mcp: bool = False
     allow_models: tuple[str, ...] | None = None
+    accounts: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     on_space: bool = False
-    retraining: bool = True
+    log: bool = False
     max_models: int = 3
-    max_upload_bytes: int = 32 * 1024 * 1024
+    max_upload_bytes: int = MAX_IMAGE_BYTES
     max_queue_length: int = 64
+
+    retraining: bool = True
     max_albums: int = 8
     max_album_photos: int = 20_000
-    max_album_bytes: int = 32 * 1024**3
+    max_album_bytes: int = 32 * 2**30
+    max_saves_per_hour: int | None = None
 
     @property
     def is_public(self) -> bool:
@@ -54,25 +160,24 @@ class Settings:
         except ValueError:
             return self.host != "localhost"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether people on other machines may do everything without a login, and it is not a Space, where that is
+        what its owner made it for."""
+        return self.is_public and not self.accounts and not self.on_space
+
     @classmethod
     def from_flags(
         cls, arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
     ) -> Settings:
-        """Read `python app.py`'s flags; GRADIO_SERVER_NAME and _PORT stand in for --host and --port."""
+        """Read `python app.py`'s flags; GRADIO_SERVER_NAME and _PORT stand in for --host and --port.
+
+        Raises BadInput, also for a host that others reach without a word on who may come.
+        """
         environment = os.environ if environment is None else environment
         flags = parse_flags(
             "app", arguments, environment, description="Tag images, fix the tags, fine-tune on the fixes."
         )
-        port = flags.port
-        if port is None and environment.get("GRADIO_SERVER_PORT"):
-            try:
-                port = int(environment["GRADIO_SERVER_PORT"])
-            except ValueError:
-                raise BadInput(
-                    f"GRADIO_SERVER_PORT is {environment['GRADIO_SERVER_PORT']!r}.", next_step="Use a port number."
-                ) from None
-        if port is not None and not 0 < port < 65536:
-            raise BadInput(f"The port is {port}.", next_step="Use a number from 1 to 65535.")
         images = Path(flags.images) if flags.images else None
         if images is not None and not images.is_dir():
             raise BadInput(f"--images {images} is not a folder.", next_step="Name a folder that holds images.")
@@ -82,11 +187,46 @@ class Settings:
             images=images,
             device=flags.device,
             host=flags.host or environment.get("GRADIO_SERVER_NAME") or "127.0.0.1",
-            port=port,
+            port=_port(flags.port, environment.get("GRADIO_SERVER_PORT")),
             mcp=flags.mcp,
             allow_models=flags.allow_models,
+            accounts=() if flags.auth in (None, NO_LOGIN) else read_accounts(Path(flags.auth)),
             on_space=bool(environment.get("SPACE_ID")),
         )
-        if not settings.is_public:
-            return settings
-        return replace(settings, retraining=False, max_albums=32, max_album_photos=500, max_album_bytes=256 * 1024**2)
+        if settings.is_open and flags.auth != NO_LOGIN:
+            raise BadInput(
+                f"--host {settings.host} lets other machines in, and nothing asks who is there.",
+                "Whoever reaches the port could tag, save, read and delete all corrections, and fill the disk.",
+                "Name a file of NAME:PASSWORD lines with --auth FILE; or, where something in front of it asks already, "
+                "say --auth none; or leave --host out.",
+            )
+        if settings.mcp and settings.accounts:
+            raise BadInput("--mcp and --auth exclude each other.", "MCP clients have no way to log in.", "Drop one.")
+        if settings.is_public:
+            settings = replace(settings, **PUBLIC_LIMITS)
+        if settings.accounts:
+            settings = replace(settings, max_saves_per_hour=None)  # they are known by name
+        return replace(settings, log=settings.is_public if flags.log is None else flags.log)
+
+
+NO_LOGIN = "none"
+"""What `--auth` says where no login is wanted."""
+
+PUBLIC_LIMITS = {
+    "retraining": False,  # minutes of all cores at the click of a stranger
+    "max_albums": 32,
+    "max_album_photos": 500,
+    "max_album_bytes": 256 * 2**20,
+    "max_saves_per_hour": 1000,
+}
+
+
+def _port(flag: int | None, gradios: str | None) -> int | None:
+    """--port, else GRADIO_SERVER_PORT. Raises BadInput."""
+    try:
+        port = int(gradios) if flag is None and gradios else flag
+    except ValueError:
+        raise BadInput(f"GRADIO_SERVER_PORT is {gradios!r}.", next_step="Use a port number.") from None
+    if port is not None and not 0 < port < 65536:
+        raise BadInput(f"The port is {port}.", next_step="Use a number from 1 to 65535.")
+    return port

@@ -27,6 +27,7 @@ from demo import durable, images
 from demo.batches import scored
 from demo.errors import EXIT_DONE, EXIT_SKIPPED, BadInput, DemoError, ImageRejected, Interrupted, command
 from demo.flags import parse_flags
+from demo.settings import MAX_IMAGE_BYTES
 from demo.thresholds import active, mcut, one_of_each, rivals
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def read(path: Path) -> Image.Image:
     if not path.is_file():
         raise ImageRejected("It is not a file.")
     with path.open("rb") as file:
-        return images.decode(file.read(images.MAX_BYTES + 1))
+        return images.decode(file.read(MAX_IMAGE_BYTES + 1))
 
 
 class Output:

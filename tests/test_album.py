@@ -119,7 +119,7 @@ def test_more_photos_than_there_is_room_for_are_refused_whole(uploads: Album, ma
 
 
 def test_a_bomb_in_a_zip_is_read_no_further_than_the_limit(uploads: Album, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_BYTES", 1000)
+    monkeypatch.setattr(module, "MAX_IMAGE_BYTES", 1000)
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("1.png", bytes(50_000_000))

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from demo import image_headers, images
 from demo.errors import BadInput, ImageRejected
 from demo.images import decode, extension, find_images, on_white, thumbnail
+from demo.settings import MAX_IMAGE_BYTES
 
 KINDS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "AVIF": "avif"}
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -269,7 +270,7 @@ def test_a_jpeg_with_endless_scans_is_refused() -> None:
 
 def test_more_bytes_than_the_limit_are_refused() -> None:
     with pytest.raises(ImageRejected, match=r"At most 32 MB"):
-        decode(b"\xff\xd8\xff" + bytes(images.MAX_BYTES))
+        decode(b"\xff\xd8\xff" + bytes(MAX_IMAGE_BYTES))
     with pytest.raises(ImageRejected, match="At most 0 MB"):
         decode(saved(noise(), "PNG"), max_bytes=100)
 

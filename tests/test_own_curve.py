@@ -151,7 +151,7 @@ def test_scores_are_kept_up_to_a_number_of_bytes_and_curves_as_long_as_their_mod
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     labels = len(tagger.checkpoint.labels)
-    monkeypatch.setattr(demo.own_curve, "MAX_BYTES", 2 * (FROM_IMAGES + 10) * 2 * labels)
+    monkeypatch.setattr(demo.own_curve, "MAX_CURVE_BYTES", 2 * (FROM_IMAGES + 10) * 2 * labels)
     curves = OwnCurves(corrections, 0)
     images = [save(seed) for seed in range(FROM_IMAGES + 20)]
     for data in images:
@@ -160,7 +160,7 @@ def test_scores_are_kept_up_to_a_number_of_bytes_and_curves_as_long_as_their_mod
         curves.look(tagger, f"{seed:064x}", np.zeros(labels, np.float32))
     curves.wait()
     assert len(curves._scores) == 2 * (FROM_IMAGES + 10)
-    assert curves._bytes <= demo.own_curve.MAX_BYTES
+    assert curves._bytes <= demo.own_curve.MAX_CURVE_BYTES
     looked(curves, tagger, images[0])
     assert looked(curves, tagger, images[0]).images == FROM_IMAGES + 10, "of more images than can be kept, the latest"
     other = Counting(make_checkpoint(1), "cpu")

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from demo.errors import BadInput
-from demo.retrain import MAX_WAITING, Retraining, Run
-from demo.settings import Settings
+from demo.retrain import Retraining, Run
+from demo.settings import MAX_WAITING_RUNS, Settings
 
 PREAMBLE = """
 import json, os, signal, sys, time
@@ -184,7 +184,7 @@ def test_requests_beyond_the_limit_are_refused_and_those_that_wait_can_be_taken_
     retraining: Callable[[str], Retraining], tmp_path: Path
 ) -> None:
     slow = retraining(SLOW)
-    for _ in range(MAX_WAITING + 1):
+    for _ in range(MAX_WAITING_RUNS + 1):
         slow.start(tmp_path / "c.csv", "tiny")
     with pytest.raises(BadInput, match="running already"):
         slow.start(tmp_path / "c.csv", "tiny")

@@ -10,12 +10,12 @@ import gradio as gr
 from demo.corrections import Corrections
 from demo.errors import CorrectionsError, DemoError
 from demo.rows import Correction
+from demo.settings import MAX_NEW_LABEL_CHARACTERS
 from demo.statistics import LabelFigures, Statistics, Together
 from demo.ui.panel import QUIET, Panel, asked
 
 ROWS_A_PAGE = 50
 LABELS_SHOWN, LABELS_MORE = 8, 40
-SEARCH_CHARACTERS = 200
 
 
 class CorrectionsTab:
@@ -72,7 +72,7 @@ class CorrectionsTab:
 
     def _find(self, event: gr.EventData) -> dict[str, Any]:
         text, count = asked(event, "text", str), asked(event, "count", int)
-        return self._labels(text[:SEARCH_CHARACTERS], LABELS_MORE if count > LABELS_SHOWN else LABELS_SHOWN)
+        return self._labels(text[:MAX_NEW_LABEL_CHARACTERS], LABELS_MORE if count > LABELS_SHOWN else LABELS_SHOWN)
 
     def _remove(self, event: gr.EventData) -> tuple[dict[str, Any], dict[str, Any]]:
         page = asked(event, "page", int)

@@ -13,10 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from demo.rows import Correction
+from demo.settings import MAX_DRAFTS, MAX_OPEN_BYTES
 from demo.walk import Walk
-
-MAX_OPEN_BYTES = 256 * 1024 * 1024
-MAX_DRAFTS = 500
 
 
 @dataclass(frozen=True)

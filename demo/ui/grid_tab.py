@@ -24,14 +24,13 @@ from demo.corrections import Correction, read_vocabulary
 from demo.errors import CorrectionsError, DemoError
 from demo.label_grid import CONFIRMED, DIGEST_BYTES, NONE, REJECTED, Column, Decision, Said, Saving
 from demo.messages import Message, joined
+from demo.settings import MAX_GRID_DECISIONS, MAX_LABEL_CHARACTERS
 from demo.tagger import Tagger
 from demo.ui.desk import Desk
 from demo.ui.panel import QUIET, Panel, asked
 from demo.ui.tagging import Tagging
 
 SCRIPTS = ("key_map", "grid_model", "grid_labels", "grid_tiles", "grid_requests")
-MAX_DECISIONS = 200_000
-MAX_LABEL = 2000
 NAMED = 5
 """Photos that a message names; of the others it gives the number."""
 
@@ -94,7 +93,7 @@ class GridTab:
         ask = asked(event, "ask", int)
         try:
             parts = [_part(**part) for part in asked(event, "parts", list)]
-            if sum(len(decisions) for _, decisions in parts) > MAX_DECISIONS:
+            if sum(len(decisions) for _, decisions in parts) > MAX_GRID_DECISIONS:
                 raise ValueError("more than the page can hold")
         except (TypeError, ValueError) as error:
             raise gr.Error("The page sent something unreadable. Reload it.", print_exception=False) from error
@@ -196,7 +195,7 @@ def _sent(column: Column, album: Album) -> dict[str, Any]:
 
 def _part(album: str, label: str, slider: float, places: str, digests: str, marks: str) -> tuple[str, list[Decision]]:
     """Decisions on one label, checked. Raises TypeError or ValueError for what the page would not send."""
-    if not all(isinstance(text, str) for text in (album, label)) or not 0 < len(label) <= MAX_LABEL:
+    if not all(isinstance(text, str) for text in (album, label)) or not 0 < len(label) <= MAX_LABEL_CHARACTERS:
         raise ValueError("a name is none")
     if isinstance(slider, bool) or not 0 <= slider <= 1:
         raise ValueError("the threshold is out of range")

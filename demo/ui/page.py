@@ -14,7 +14,7 @@ from demo.albums import Albums
 from demo.corrections import Corrections
 from demo.models import Models, ref_of
 from demo.retrain import Retraining
-from demo.settings import EXAMPLES, Settings
+from demo.settings import EXAMPLES, TAGGING_AT_ONCE, UPLOAD_SECONDS, Settings
 from demo.ui.corrections_tab import CorrectionsTab
 from demo.ui.desk import Desk
 from demo.ui.grid_tab import GridTab
@@ -23,12 +23,11 @@ from demo.ui.panel import QUIET
 from demo.ui.programs import add_programs
 from demo.ui.retrain_tab import RetrainTab
 from demo.ui.serving import app_kwargs, refuse_addresses
-from demo.ui.tag_tab import TAGGING_AT_ONCE, TagTab
+from demo.ui.tag_tab import TagTab
 from demo.ui.tagging import Tagging
 from demo.ui.theme import theme
 from demo.ui.words import head, i18n
 
-CACHE_SECONDS = 24 * 3600
 STYLES = ("page", "key_map", "why")
 
 
@@ -39,7 +38,7 @@ def build_page(
     corrections = Corrections(settings.corrections)
     tagging = Tagging(settings, models, corrections, albums, examples)
 
-    with gr.Blocks(title="TagLoop", delete_cache=(3600, CACHE_SECONDS), analytics_enabled=False) as page:
+    with gr.Blocks(title="TagLoop", delete_cache=(3600, UPLOAD_SECONDS), analytics_enabled=False) as page:
         desk = gr.State(Desk(lambda: ref_of(models.own)))
         with gr.Row(elem_id="header"):
             gr.HTML("<h1>TagLoop</h1>", elem_id="name", apply_default_css=False)

@@ -15,8 +15,9 @@ from demo.errors import BadInput, DemoError
 from demo.messages import Message, joined
 from demo.models import Models, name_of, ref_of
 from demo.report import REPORT, judged_on, small_print
-from demo.retrain import MAX_WAITING, Retraining, Run
+from demo.retrain import Retraining, Run
 from demo.rows import OWN_IMAGE
+from demo.settings import MAX_WAITING_RUNS
 from demo.ui.desk import Desk
 from demo.ui.panel import QUIET, Panel, asked
 
@@ -74,7 +75,7 @@ class RetrainTab:
         server = {"model": name_of(own), "before": models.former and name_of(models.former)}
         return {
             "images": self._totals(),
-            "limit": MAX_WAITING,
+            "limit": MAX_WAITING_RUNS,
             "model": name_of(desk.model),
             "before": name_of(desk.before) if desk.before and desk.before != desk.model else None,
             "server": None if is_public else server,

@@ -29,6 +29,7 @@ from demo.errors import DemoError
 from demo.images import thumbnail
 from demo.report import REPORT
 from demo.rows import HEADER, OWN_IMAGE
+from demo.settings import MAX_FORM_BYTES
 from demo.tables import merge_rows, read_table
 from demo.ui.album_routes import album_routes
 
@@ -45,8 +46,6 @@ REPORT_HEADERS = {
     "x-content-type-options": "nosniff",
     "cache-control": "private, no-cache",
 }
-FORM_BYTES = 1024 * 1024
-"""What a request may hold beside the image: multipart headers, JSON."""
 
 
 class BodyLimit:
@@ -136,7 +135,7 @@ def app_kwargs(corrections: Corrections, albums: Albums, max_upload_bytes: int, 
         return FileResponse(path, media_type="text/html; charset=utf-8", headers=REPORT_HEADERS)
 
     return {
-        "middleware": [Middleware(BodyLimit, max_bytes=max_upload_bytes + FORM_BYTES, own_limits=("/albums/",))],
+        "middleware": [Middleware(BodyLimit, max_bytes=max_upload_bytes + MAX_FORM_BYTES, own_limits=("/albums/",))],
         "routes": [
             Route("/corrections/corrections.csv", csv),
             Route("/corrections/corrections.zip", archive),

@@ -23,12 +23,13 @@ import gradio as gr
 import numpy as np
 
 from demo.messages import for_page
+from demo.settings import MAX_CHIPS, MAX_NEW_LABEL_CHARACTERS
 from demo.thresholds import active, one_of_each
 
 if TYPE_CHECKING:
     from demo.own_curve import OwnCurve
 
-_TYPED = re.compile(r"(?!\s)[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,200}(?<!\s)")  # a new label
+_TYPED = re.compile(r"(?!\s)[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+(?<!\s)")  # a new label
 SCRIPTS = (
     "words.js",
     "key_map.js",
@@ -122,7 +123,7 @@ class TagEditor(gr.HTML):
         super().__init__(
             html_template=_read("tag_editor.html"),
             css_template=_read("tag_editor.css"),
-            js_on_load="".join(map(_read, SCRIPTS)),
+            js_on_load="".join([f"const MAX_CHIPS = {MAX_CHIPS};\n", *map(_read, SCRIPTS)]),
             apply_default_css=False,
             **kwargs,
         )
@@ -193,7 +194,7 @@ def _decisions(
     known, on, off = set(vocabulary), set(confirmed), set(rejected)
     _check(len(vocabulary) == len(values) and len(on | off) == len([*confirmed, *rejected]))
     for label in (*confirmed, *rejected):
-        _check(isinstance(label, str) and (label in known or _TYPED.fullmatch(label) is not None))
+        _check(isinstance(label, str) and (label in known or _is_new(label)))
     cuts = np.array([slider if level is None else level for level in levels] or [slider], np.float64)
     groups = _decode(membership) if categories else np.zeros(len(values))
     _check(len(categories) == len(exclusive) == len(levels) and bool(((cuts >= 0) & (cuts <= 1)).all()))
@@ -218,6 +219,11 @@ def _decisions(
         tuned=tuned,
         reviewed=reviewed,
     )
+
+
+def _is_new(label: str) -> bool:
+    """Whether a person could have typed it."""
+    return len(label) <= MAX_NEW_LABEL_CHARACTERS and _TYPED.fullmatch(label) is not None
 
 
 def _groups(categories: Sequence[str], exclusive: Collection[str]) -> list[str]:

@@ -1,6 +1,5 @@
 // What the tag editor knows: scores sorted once, thresholds, the person's decisions, undo and redo. No DOM in here.
 
-const CHIP_LIMIT = 300;
 const CANDIDATES = 24;
 const NEAR = 0.05; // a candidate's score is at least this share of its threshold: a label at 0.00 is not just below 0.35
 const HITS = 12;
@@ -144,13 +143,13 @@ class Tags {
   }
 
   /**
-   * Give each group what to show of it: `active`, `candidates`, then `kept`, its other decided labels; CHIP_LIMIT in
+   * Give each group what to show of it: `active`, `candidates`, then `kept`, its other decided labels; MAX_CHIPS in
    * all. `count` is how many of it are active, decisions included. While one group's slider is `moving`, the others stay
    * as they are, so that nothing but this group changes under the pointer.
    */
   view(moving) {
     const groups = moving ? [moving] : this.groups;
-    const room = CHIP_LIMIT - sum(this.groups.map((group) => (groups.includes(group) ? 0 : group.chips)));
+    const room = MAX_CHIPS - sum(this.groups.map((group) => (groups.includes(group) ? 0 : group.chips)));
     for (const group of groups) {
       Object.assign(group, { boundary: this.boundaryOf(group), decided: [] });
       group.near = this.candidatesOf(group);

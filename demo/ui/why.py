@@ -20,13 +20,11 @@ from demo.errors import DemoError
 from demo.heatmaps import Heatmap, Heatmaps
 from demo.images import decode
 from demo.messages import Message
+from demo.settings import HEATMAPS_AT_ONCE, MAX_HEATMAPS
 from demo.ui.desk import Desk
 from demo.ui.panel import QUIET, Panel, asked
 from demo.ui.tagging import Tagging
 
-MAX_ANSWERS = 500
-"""Some 10 kB each."""
-AT_ONCE = 2
 # From nothing to most: a veil of ink, then warmer and warmer light; red, green, blue, opacity
 COLOURS = ((14, 12, 30, 0.68), (30, 16, 34, 0.5), (160, 48, 40, 0.36), (245, 120, 40, 0.36), (255, 205, 60, 0.46))
 UNSEEN = (128, 128, 128, 0.85)
@@ -40,7 +38,9 @@ class Why:
         self._answers: OrderedDict[tuple[str, str, str], dict[str, Any]] = OrderedDict()
         self._lock = threading.Lock()
         self.panel = Panel("why", ["key_map"])
-        self.panel.ask(self._ask, desk, self.panel, trigger_mode="multiple", concurrency_limit=AT_ONCE, **QUIET)
+        self.panel.ask(
+            self._ask, desk, self.panel, trigger_mode="multiple", concurrency_limit=HEATMAPS_AT_ONCE, **QUIET
+        )
 
     def _ask(self, desk: Desk, event: gr.EventData) -> dict[str, Any]:
         turn, label = asked(event, "turn", int), asked(event, "label", str)
@@ -71,7 +71,7 @@ class Why:
             answer = {"none": Message("Nothing in this image speaks for it.")}
         with self._lock:
             self._answers[key] = answer
-            if len(self._answers) > MAX_ANSWERS:
+            if len(self._answers) > MAX_HEATMAPS:
                 self._answers.popitem(last=False)
         return answer
 

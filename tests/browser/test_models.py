@@ -312,7 +312,7 @@ def test_list_card_and_progress_stay_on_the_screen(
 def test_where_only_some_models_are_allowed_the_list_says_which_and_nothing_else_loads(
     page: Page, tmp_path: Path, tiny_checkpoint: Path, app: App
 ) -> None:
-    flags = ("--allow-models", "owner/name", "--host", "0.0.0.0")
+    flags = ("--allow-models", "owner/name", "--host", "0.0.0.0", "--auth", "none")
     strict = App(tmp_path, tiny_checkpoint, app.faults, app.endpoint, *flags)
     try:
         visitor = Visitor(page, strict)

@@ -16,7 +16,8 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from demo.models import name_of, ref_of
-from demo.retrain import MAX_WAITING, Retraining, Run
+from demo.retrain import Retraining, Run
+from demo.settings import MAX_WAITING_RUNS
 from tests.browser.test_page import Site
 
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")  # gradio's, on every page load
@@ -267,10 +268,12 @@ def test_a_click_that_means_a_run_which_is_no_longer_the_last_is_refused(staged:
 
 
 def test_as_many_as_may_wait_close_the_button(staged: Site) -> None:
-    run = Run(state="running", out="a", phase="head", step=3, steps=9, loss=0.5, waiting=MAX_WAITING)
+    run = Run(state="running", out="a", phase="head", step=3, steps=9, loss=0.5, waiting=MAX_WAITING_RUNS)
     open_tab(staged, run)
     expect(staged.id("retrain")).to_be_disabled()
-    expect(staged.page.locator(".retrain .queue")).to_contain_text(f"{MAX_WAITING} more wait for their turn, and no")
+    expect(staged.page.locator(".retrain .queue")).to_contain_text(
+        f"{MAX_WAITING_RUNS} more wait for their turn, and no"
+    )
     staged.page.get_by_role("button", name="Take back").click()
     expect(staged.id("retrain")).to_be_enabled()
     assert staged.retraining.asked == ["forget"]
