@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demo import corrections as module
+from demo import ledger
 from demo.corrections import Corrections, View, read_vocabulary
 from demo.errors import BadInput, CorrectionsError
 from demo.rows import COLUMNS
@@ -165,6 +166,40 @@ def test_deleting_moves_the_row_to_the_history_and_the_image_goes_with_its_last_
     with pytest.raises(BadInput, match="no correction of"):
         corrections.delete(hers.file_name, "ann")
     assert give(corrections) in corrections.rows()
+
+
+@pytest.mark.parametrize("at", ["Ledger.append", "sync_folder"])
+def test_the_image_of_a_save_that_was_killed_goes_with_the_next_one(tmp_path, at):
+    store = Corrections(tmp_path)
+    give(store, b"first")
+    script = f"import sys, os; sys.path.insert(0, '.'); from tests.test_corrections import *; module.{at} = "
+    script += "lambda *a: os.kill(os.getpid(), 9); give(Corrections(sys.argv[1]), b'second')"
+    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == -9
+    assert len(list((tmp_path / "images").iterdir())) == 2
+    give(store, b"third")
+    assert {path.read_bytes() for path in (tmp_path / "images").iterdir()} == {b"first", b"third"}
+
+
+def test_the_image_of_a_row_that_was_being_deleted_goes_or_stays_with_it(tmp_path):
+    row = give(Corrections(tmp_path), b"first")
+    for at, left in (("Ledger.rewrite", 1), ("Path.unlink", 0)):
+        script = f"import sys, os; sys.path.insert(0, '.'); from tests.test_corrections import *; module.{at} = "
+        script += f"lambda *a, **k: os.kill(os.getpid(), 9); Corrections(sys.argv[1]).delete({row.file_name!r})"
+        assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == -9
+        assert len(Corrections(tmp_path).rows()) == left
+        assert len(list((tmp_path / "images").iterdir())) == left
+
+
+def test_a_save_that_failed_leaves_no_image(corrections, monkeypatch):
+    give(corrections, b"first")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.Ledger, "append", full)
+    with pytest.raises(CorrectionsError):
+        give(corrections, b"second")
+    assert {path.read_bytes() for path in (corrections.folder / "images").iterdir()} == {b"first"}
 
 
 def test_two_writers_of_one_folder_see_each_others_rows(tmp_path):
@@ -378,14 +413,14 @@ def test_the_file_is_written_once_for_any_number_of_rows(
     give(corrections, b"0")
     written = []
     for name in ("put", "append"):
-        real = getattr(module, name)
+        real = getattr(ledger, name)
 
         def counting(where, *rest, name=name, real=real, **options):
             path = where if name == "put" else Path(f"/proc/self/fd/{where}").readlink()
             written.append((name, path.name))
             return real(where, *rest, **options)
 
-        monkeypatch.setattr(module, name, counting)
+        monkeypatch.setattr(ledger, name, counting)
     images = [(b"%d" % number, "png") for number in range(1, 30)]
     corrections.save_many(images, adding("sea"))
     assert [call for call in written if call[1].endswith("csv")] == [("append", "corrections.csv")]

@@ -137,6 +137,7 @@ def run_writers(store_class, folder, *, saves, kills, seed, rewrites=False):
         running[victim] = start(f"s{seed}w{victim}k{kill}")
     for process in running:
         process.join()
+    store_class(folder / "corrections")  # what is left by those who were killed goes when it is opened
     return violations(folder / "corrections" / "corrections.csv", logs)
 
 
@@ -147,7 +148,7 @@ def violations(csv_path, logs):
             possible[image] = {threshold} if what == "done" else possible.get(image, {None}) | {threshold}
     header, *lines = csv_path.read_bytes().splitlines(keepends=True)
     wrong = [] if header == HEADER and HEADER not in lines else ["header"]
-    found = {}
+    found, images = {}, set()
     for line in lines:
         try:
             row = from_line(line)
@@ -157,6 +158,9 @@ def violations(csv_path, logs):
         if row.labels[0] in found or not line.endswith(b"\n"):
             wrong.append(f"twice or open-ended: {row}")
         found[row.labels[0]] = row.threshold
+        images.add(Path(row.file_name).name)
+    kept = {path.name for path in (csv_path.parent / "images").glob("*")}
+    wrong += [f"image without a row: {name}" for name in kept - images]
     return wrong + [f"lost: {image}" for image, may in possible.items() if found.get(image) not in may]
 
 
