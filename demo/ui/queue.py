@@ -55,11 +55,11 @@ class Queue:
         sheet = self._sheet(desk)
         return place is None or (sheet is not None and sheet.of(place) is not None)
 
-    def go_on(self, decisions: Decisions | None, desk: Desk) -> View:
-        """The next photo; one of a queue that cannot be read is passed by."""
+    def go_on(self, place: int | None, decisions: Decisions | None, desk: Desk) -> View:
+        """The photo that is `following`; one of a queue that cannot be read is passed by."""
         walk, has_image = self.tagging.walk_of(desk), decisions is not None
         try:
-            while (place := self.following(desk, has_image)) is not None:
+            while place is not None:
                 left = walk.place
                 view = self.open_place(place, decisions, desk)
                 if not isinstance(view.editor, Status):
@@ -68,6 +68,7 @@ class Queue:
                 if not self.tagging.is_queue(desk):
                     return view
                 walk.album.problems.setdefault(place, view.editor.text)  # told in the strip
+                place = self.following(desk, has_image)
             if self.tagging.is_queue(desk) and walk.place is not None and walk.place not in self._done(walk.album):
                 return self.tagging.refused(Message("All other photos are done."), decisions)
         except DemoError as error:

@@ -12,6 +12,7 @@ import gradio as gr
 from demo.errors import DemoError
 from demo.images import thumbnail
 from demo.messages import Message
+from demo.settings import TAGGING_AT_ONCE
 from demo.ui.desk import Desk
 from demo.ui.image_input import ImageInput
 from demo.ui.panel import QUIET, Panel, asked
@@ -22,9 +23,6 @@ from demo.ui.why import Why
 from demo.ui.words import i18n
 
 Steps = Iterator[tuple]
-TAGGING_AT_ONCE = 4
-"""Of each kind of event; one that has to wait until its model is loaded again does not keep the others waiting."""
-
 SECONDS_BETWEEN_LOOKS = 1.0
 EXAMPLE_PIXELS = 128
 
@@ -93,9 +91,10 @@ class TagTab:
     def _next(self, decisions: Decisions | None, desk: Desk) -> Steps:
         try:
             place = self.queue.following(desk, decisions is not None)
-        except DemoError:  # `go_on` tells
-            place = None
-        yield from self._open(place, desk, lambda: self.queue.go_on(decisions, desk))
+        except DemoError as error:
+            yield self._all(self.tagging.refused(error, decisions), desk)
+            return
+        yield from self._open(place, desk, lambda: self.queue.go_on(place, decisions, desk))
 
     def _previous(self, decisions: Decisions | None, desk: Desk) -> Steps:
         place = self.tagging.walk_of(desk).preceding()

@@ -1,0 +1,64 @@
+"""The way through photos that are worked through, without a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from demo.albums import Albums
+from demo.corrections import Corrections
+from demo.errors import BadInput
+from demo.models import Models, ref_of
+from demo.settings import Settings
+from demo.ui.desk import Desk
+from demo.ui.queue import Queue
+from demo.ui.tagging import Tagging
+
+
+@pytest.fixture
+def queue(tmp_path: Path, tiny_checkpoint: Path, image_folder: Path) -> Queue:
+    settings = Settings(
+        model=str(tiny_checkpoint), corrections=tmp_path / "corrections", images=image_folder, device="cpu"
+    )
+    tagging = Tagging(settings, Models(settings), Corrections(settings.corrections), Albums(1, 10, 10), tmp_path)
+    return Queue(tagging)
+
+
+@pytest.fixture
+def desk(queue: Queue) -> Desk:
+    """Of one whose photos are all tagged."""
+    models = queue.tagging.models
+    desk = Desk(lambda: ref_of(models.own))
+    sheet = queue.tagging.own_album.sheet(models.own)
+    for place, photo in enumerate(queue.tagging.own_album.photos):
+        assert photo.name == f"{place}.png"
+        queue.open_place(place, None, desk)
+    assert sheet.done == len(queue.tagging.own_album)
+    return desk
+
+
+def save(queue: Queue, place: int, labels: list[str], rejected: list[str], reviewed: str = "listed") -> None:
+    data, model = queue.tagging.own_album.read(place), queue.tagging.models.own.checkpoint
+    said = {"labels": labels, "rejected": rejected, "reviewed": reviewed, "model_labels": [], "threshold": 0.5}
+    queue.tagging.corrections.save(data, "png", model=model.identity, vocabulary=model.labels.names, **said)
+
+
+def test_photos_that_the_model_contradicts_come_first(queue: Queue, desk: Desk) -> None:
+    checkpoint, album = queue.tagging.models.own.checkpoint, queue.tagging.own_album
+    names, scores = checkpoint.labels.names, album.sheet(queue.tagging.models.own).scores()
+    said = {
+        place: [n for n, s in zip(names, scores[place], strict=True) if s >= checkpoint.threshold] for place in (2, 5)
+    }
+    unsaid = {place: [name for name in names if name not in said[place]] for place in said}
+    save(queue, 1, [], [])
+    save(queue, 5, unsaid[5][:3], said[5])  # each a contradiction
+    save(queue, 2, [*said[2], unsaid[2][0]], [], "all")  # one
+    queue.sort(desk, "disagree")
+    assert queue.tagging.walk_of(desk).order.tolist() == [5, 2, 0, 1, 3, 4, 6, 7]
+    assert queue.value(desk)["states"] == "tddttdtt"
+
+
+def test_an_order_that_there_is_not_is_refused(queue: Queue, desk: Desk) -> None:
+    with pytest.raises(BadInput, match="alphabetical"):
+        queue.sort(desk, "alphabetical")
