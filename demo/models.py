@@ -12,13 +12,15 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo import hub
+from demo import hub, logs
 from demo.checkpoint import CONFIG, load_checkpoint, locate
 from demo.errors import BadInput, CheckpointError
 from demo.layouts import METRICS, read_json
@@ -72,7 +74,8 @@ class Models:
         self._kept: OrderedDict[str, Tagger] = OrderedDict()
         self._loads: dict[str, Load] = {}
         self._vocabularies: OrderedDict[str, tuple[str, ...]] = OrderedDict()
-        self.own = self._put_to_use(settings.model)
+        with _logged():
+            self.own = self._put_to_use(settings.model)
         self.former: str | None = None
         self._first = ref_of(self.own)
         self._remember(self.own)
@@ -177,7 +180,9 @@ class Models:
 
     def _run(self, load: Load) -> None:
         try:
-            load.future.set_result(self._loaded(load))
+            with _logged():
+                tagger = self._loaded(load)
+            load.future.set_result(tagger)
         except BaseException as error:  # whoever waits gets it
             load.future.set_exception(error)
         with self._lock:
@@ -225,6 +230,20 @@ class Models:
             self._vocabularies.move_to_end(tagger.checkpoint.identity)
             if len(self._vocabularies) > MAX_VOCABULARIES:
                 self._vocabularies.popitem(last=False)
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """An event for what a load came to; for one that nobody wants any more there is none."""
+    started = time.monotonic()
+    try:
+        yield
+    except _NotWanted:
+        raise
+    except BaseException as error:
+        logs.event("model_failed", "error", kind=type(error).__name__, seconds=time.monotonic() - started)
+        raise
+    logs.event("model_loaded", seconds=time.monotonic() - started)
 
 
 def _give_memory_back() -> None:

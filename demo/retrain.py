@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from demo import logs
 from demo.errors import EXIT_DONE, EXIT_INTERRUPTED, BadInput
 from demo.layouts import METRICS
 from demo.progress import LOG, PROGRESS
@@ -182,10 +184,13 @@ class Retraining:
         if self._last is not None and self._last.out != out:
             self._before = self._last
         self._last = _Started(process, request, out, log_bytes, progress)
+        logs.event("retraining_started", resumed=goes_on)
         threading.Thread(target=self._then_next, args=(process,), daemon=True).start()
 
     def _then_next(self, process: subprocess.Popen) -> None:
-        process.wait()
+        started, code = time.monotonic(), process.wait()
+        level = "info" if code == EXIT_DONE else "warning"
+        logs.event("retraining_ended", level, status=code, seconds=time.monotonic() - started)
         with self._lock:
             if self._waiting and not self._closed and not self._is_running():
                 with suppress(BadInput):  # no folder can be made: it goes on waiting, and who starts another is told

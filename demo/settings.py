@@ -51,8 +51,8 @@ MAX_FORM_BYTES = 2**20
 MAX_GRID_DECISIONS = 200_000
 """In one save of the grid: ten labels on each of 20,000 photos."""
 
-MAX_LABEL_CHARACTERS = 2000
-"""Of a label that the grid names. The longest of a published vocabulary has under 200."""
+MAX_LABEL_CHARACTERS = 20_000
+"""Of a label that the grid names. The longest of a published vocabulary has under 200; a checkpoint may hold any."""
 
 MAX_NEW_LABEL_CHARACTERS = 200
 """Of a label that a person types in the editor, and of a search."""
@@ -97,6 +97,10 @@ MAX_CURVE_IMAGES = 500
 
 MAX_CURVE_BYTES = 64 * 2**20
 """Of the scores that own curves are drawn of, of all models together."""
+
+MAX_COUNTED_ADDRESSES = 10_000
+"""Addresses whose saves of the last hour are counted, some 200 bytes each; of more, those that saved longest ago are
+forgotten."""
 
 # Work that waits
 

@@ -1,0 +1,25 @@
+"""Who is behind the event that is being handled: gradio keeps its request for as long as that takes."""
+
+from __future__ import annotations
+
+from gradio.context import LocalContext
+
+
+def annotator() -> str:
+    """The name that the visitor logged in with; '' where nobody has to."""
+    request = LocalContext.request.get(None)
+    return getattr(request, "username", None) or ""
+
+
+def address(on_space: bool = False) -> str:
+    """Where the visitor's connection comes from, as far as can be known; '' where it cannot.
+
+    On a Space all connections come from its proxy, which says in a header for whom. Elsewhere uvicorn heeds that header
+    from proxies named in FORWARDED_ALLOW_IPS.
+    """
+    request = LocalContext.request.get(None)
+    if request is None:
+        return ""
+    told = request.headers.get("x-forwarded-for", "") if on_space else ""
+    client = request.client
+    return told.split(",")[0].strip() or (client.host if client else "")
