@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from demo.errors import BadInput, ImageRejected
 from demo.images import SUFFIXES
+from demo.settings import MAX_ZIP_LIST_BYTES
 
 _ZIP = (b"PK\3\4", b"PK\5\6")
 
@@ -33,7 +35,7 @@ def photos_of(path: Path, name: str) -> list[Photo]:
         if file.read(4) not in _ZIP:
             return [photo_of(path, name)]
     try:
-        archive = zipfile.ZipFile(path)  # stays open, for the photos; reading its list again for each would take long
+        archive = _Zip(path)  # stays open, for the photos; reading its list again for each would take long
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise BadInput(f"{_shown(name)} cannot be read.", f"{error}.", "Pack it again.") from error
     found = [
@@ -46,6 +48,34 @@ def photos_of(path: Path, name: str) -> list[Photo]:
         archive.close()
         raise BadInput(f"{_shown(name)} holds no photos.", "By their names none of the files in it is one.")
     return found
+
+
+class _List(io.BufferedReader):
+    """A file of which at most so much is read at once."""
+
+    most: int | None = MAX_ZIP_LIST_BYTES
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.most is not None and size is not None and size > self.most:
+            raise zipfile.BadZipFile("It lists too many files")
+        return super().read(size)
+
+
+class _Zip(zipfile.ZipFile):
+    """A zip whose list of files is not longer than `MAX_ZIP_LIST_BYTES`; zipfile reads all of it whatever it says."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = _List(io.FileIO(path))
+        try:
+            super().__init__(self._file)
+        except BaseException:
+            self._file.close()
+            raise
+        self._file.most = None
+
+    def close(self) -> None:
+        super().close()
+        self._file.close()
 
 
 def _read_file(path: Path, most: int) -> bytes:

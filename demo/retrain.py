@@ -185,7 +185,7 @@ class Retraining:
             self._before = self._last
         self._last = _Started(process, request, out, log_bytes, progress)
         logs.event("retraining_started", resumed=goes_on)
-        threading.Thread(target=self._then_next, args=(process,), daemon=True).start()
+        threading.Thread(target=self._then_next, args=(process,), name="retraining", daemon=True).start()
 
     def _then_next(self, process: subprocess.Popen) -> None:
         started, code = time.monotonic(), process.wait()

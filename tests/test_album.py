@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from demo import album as module
+from demo import photos
 from demo.album import Album, Look
 from demo.albums import Albums
 from demo.checkpoint import Checkpoint
@@ -116,6 +117,19 @@ def test_more_photos_than_there_is_room_for_are_refused_whole(uploads: Album, ma
         upload(uploads, zip_of({f"{seed}.png": make_image(seed) for seed in range(6)}), "photos.zip")
     assert len(uploads) == 1
     assert len(list(uploads.folder.iterdir())) == 1
+
+
+def test_a_zip_that_lists_too_many_files_is_refused_before_its_list_is_read(
+    uploads: Album, make_image: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = zip_of({"1.png": make_image(1)} | {f"{number}.txt": b"" for number in range(100)})
+    monkeypatch.setattr(photos._List, "most", 5000)
+    with pytest.raises(BadInput, match=r"cannot be read\. It lists too many files\."):
+        upload(uploads, many, "photos.zip")
+    assert list(uploads.folder.iterdir()) == []
+    monkeypatch.setattr(photos._List, "most", 6000)
+    upload(uploads, many, "photos.zip")
+    assert uploads.read(0) == make_image(1)
 
 
 def test_a_bomb_in_a_zip_is_read_no_further_than_the_limit(uploads: Album, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,14 @@ from typing import Any
 
 import gradio as gr
 
+from demo import logs
 from demo.corrections import Corrections
 from demo.errors import CorrectionsError, DemoError
+from demo.messages import Message
 from demo.rows import Correction
 from demo.settings import MAX_NEW_LABEL_CHARACTERS
 from demo.statistics import LabelFigures, Statistics, Together
+from demo.ui import visitor
 from demo.ui.panel import QUIET, Panel, asked
 
 ROWS_A_PAGE = 50
@@ -75,11 +78,15 @@ class CorrectionsTab:
         return self._labels(text[:MAX_NEW_LABEL_CHARACTERS], LABELS_MORE if count > LABELS_SHOWN else LABELS_SHOWN)
 
     def _remove(self, event: gr.EventData) -> tuple[dict[str, Any], dict[str, Any]]:
-        page = asked(event, "page", int)
+        page, whose, own = asked(event, "page", int), asked(event, "annotator", str), visitor.annotator()
+        if own and whose != own:
+            return self.look(page, Message("This row is not yours: everybody deletes their own."))
         try:
-            self.corrections.delete(asked(event, "file_name", str), asked(event, "annotator", str))
+            self.corrections.delete(asked(event, "file_name", str), whose)
         except DemoError as error:
+            logs.event("refused", "warning", kind=type(error).__name__)
             return self.look(page, str(error))
+        logs.event("correction_deleted", count=1)
         return self.look(page)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from demo import label_grid
+from demo import label_grid, logs
 from demo.album import Album, Sheet
 from demo.corrections import Correction, read_vocabulary
 from demo.errors import CorrectionsError, DemoError
@@ -26,6 +27,7 @@ from demo.label_grid import CONFIRMED, DIGEST_BYTES, NONE, REJECTED, Column, Dec
 from demo.messages import Message, joined
 from demo.settings import MAX_GRID_DECISIONS, MAX_LABEL_CHARACTERS
 from demo.tagger import Tagger
+from demo.ui import visitor
 from demo.ui.desk import Desk
 from demo.ui.panel import QUIET, Panel, asked
 from demo.ui.tagging import Tagging
@@ -98,9 +100,16 @@ class GridTab:
         except (TypeError, ValueError) as error:
             raise gr.Error("The page sent something unreadable. Reload it.", print_exception=False) from error
         done, texts, tried = 0, [], {}
+        annotator, address = visitor.annotator(), visitor.address(self.tagging.settings.on_space)
         for token in dict.fromkeys(token for token, _ in parts):
             decisions = [one for album, own in parts for one in own if album == token]
-            album, saving = self.tagging.albums.get(token), Saving()
+            album, saving, began = self.tagging.albums.get(token), Saving(), time.monotonic()
+            photos = len({decision.place for decision in decisions})
+            if why := self.tagging.hourly.take(address, photos):
+                logs.event("refused", "warning", kind="hourly")
+                texts.append(why)
+                tried[token] = []
+                continue
             try:
                 if album is None:
                     gone = Message("These photos were put away: nothing can be decided on them any more.")
@@ -108,11 +117,15 @@ class GridTab:
                     saving.tried = [decision.place for decision in decisions]
                 else:
                     said = self._said(album, desk)
-                    for saving in label_grid.save(album, said, self.tagging.corrections, decisions):
+                    for saving in label_grid.save(album, said, self.tagging.corrections, decisions, annotator):
                         yield {"ask": ask, "kind": "saving", "done": done + saving.done}
                     self.tagging.own_curves.corrected(said.identity)
             except DemoError as error:
+                logs.event("refused", "warning", kind=type(error).__name__)
                 texts.append(str(error))
+            self.tagging.hourly.give_back(address, photos - len(saving.tried))
+            if saving.done:
+                logs.event("correction_saved", count=len(saving.tried), seconds=time.monotonic() - began)
             done += saving.done
             tried[token] = saving.tried
             texts += _told(saving)
@@ -126,7 +139,7 @@ class GridTab:
         album = self.tagging.walk_of(desk).album
         tagger = self.tagging.models.get(desk.model)
         digests = [look.digest for look in list(album.looks) if look is not None] if with_rows else []
-        rows = self.tagging.corrections.rows_of(digests) if digests else {}
+        rows = self.tagging.corrections.rows_of(digests, visitor.annotator()) if digests else {}
         return album, tagger, album.sheet(tagger), rows
 
     def _column(

@@ -14,6 +14,7 @@ from demo import ordering
 from demo.album import Album, Sheet
 from demo.errors import BadInput, CorrectionsError, DemoError, ImageRejected
 from demo.messages import Message
+from demo.ui import visitor
 from demo.ui.desk import Desk
 from demo.ui.tag_editor import Decisions, Status
 from demo.ui.tagging import Tagging, View
@@ -169,13 +170,15 @@ class Queue:
 
     def _saved(self, album: Album) -> set[str]:
         """Sha256 of the album's photos that are saved."""
-        return self.tagging.corrections.saved_of(look.digest for look in album.looks if look is not None)
+        return self.tagging.corrections.saved_of(
+            (look.digest for look in album.looks if look is not None), visitor.annotator()
+        )
 
     def _decided(self, album: Album, positions: dict[str, int]) -> dict[int, tuple[list[int], list[int]]]:
         """By place, the positions of the labels that were confirmed and rejected on photos that are saved."""
         places = {look.digest: place for place, look in enumerate(album.looks) if look is not None}
         decided = {}
-        for digest, row in self.tagging.corrections.rows_of(places).items():
+        for digest, row in self.tagging.corrections.rows_of(places, visitor.annotator()).items():
             absent = set(positions).difference(row.labels) if row.reviewed == "all" else row.rejected
             decided[places[digest]] = tuple(
                 [positions[name] for name in names if name in positions] for names in (row.labels, absent)

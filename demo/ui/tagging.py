@@ -7,14 +7,17 @@ that model or not at all, whatever was opened or loaded meanwhile. Wiring and la
 from __future__ import annotations
 
 import hashlib
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from demo import logs
 from demo.album import Album, Look
 from demo.albums import Albums
 from demo.corrections import Corrections
 from demo.errors import DemoError
+from demo.hourly import Hourly
 from demo.images import decode, extension, find_images, thumbnail
 from demo.messages import Message, joined
 from demo.models import Models
@@ -22,6 +25,7 @@ from demo.own_curve import OwnCurve, OwnCurves
 from demo.rows import Correction, from_line
 from demo.settings import EXAMPLES, Settings
 from demo.tagger import Tagged, Tagger
+from demo.ui import visitor
 from demo.ui.desk import Desk, Draft, OpenImage, OpenImages
 from demo.ui.tag_editor import Decisions, EditorState, Status
 from demo.walk import Walk
@@ -48,6 +52,7 @@ class Tagging:
     ) -> None:
         self.settings, self.models, self.corrections, self.albums = settings, models, corrections, albums
         self.open_images, self.own_curves = OpenImages(), OwnCurves(corrections)
+        self.hourly = Hourly(settings.max_saves_per_hour)
         given = settings.images or (examples if examples.is_dir() else None)
         self.own_album = self.albums.add(Album(find_images([given] if given else [])))
 
@@ -95,6 +100,10 @@ class Tagging:
                 else Message("Not saved: this model was in use too long ago. Open the image again.")
             )
             return Status("error", gone)
+        address, started = visitor.address(self.settings.on_space), time.monotonic()
+        if why := self.hourly.take(address):
+            logs.event("refused", "warning", kind="hourly")
+            return Status("error", Message("Not saved. {why}", why=why))
         try:
             row = self.corrections.save(
                 opened.data,
@@ -105,10 +114,14 @@ class Tagging:
                 model_labels=decisions.model_labels,
                 threshold=decisions.threshold,
                 model=identity,
+                annotator=visitor.annotator(),
                 vocabulary=vocabulary,
             )
         except DemoError as error:
+            self.hourly.give_back(address)
+            logs.event("refused", "warning", kind=type(error).__name__)
             return Status("error", Message("Not saved. {why}", why=str(error)))
+        logs.event("correction_saved", count=1, seconds=time.monotonic() - started)
         desk.settle(digest, Draft(decisions.confirmed, decisions.rejected, decisions.threshold))
         desk.saved_at = row.saved_at
         self.own_curves.corrected(identity)
@@ -175,6 +188,7 @@ class Tagging:
                     album.seen(place, look)
                     album.sheet(tagger).put(place, tagged.scores)
             if desk.model == model:
+                logs.event("image_tagged", seconds=tagged.milliseconds / 1000)
                 return OpenImage(data, look.extension, look.size, name), tagger, tagged
 
     def _view(
@@ -190,14 +204,14 @@ class Tagging:
     def _saved_at(self, digest: str) -> str:
         """When an image's row was saved; '' without one that can be read."""
         with suppress(ValueError):
-            row = find_row(self.corrections, digest)
+            row = find_row(self.corrections, digest, visitor.annotator())
             return row.saved_at if row else ""
         return ""
 
     def _kept(self, digest: str, desk: Desk) -> tuple[Draft, str]:
         """What was decided on an image before, and a note that says so."""
         try:
-            row, trouble = find_row(self.corrections, digest), ""
+            row, trouble = find_row(self.corrections, digest, visitor.annotator()), ""
         except ValueError as error:
             row, trouble = None, Message("What was saved on this image cannot be read: {why}.", why=str(error))
         desk.saved_at = row.saved_at if row else ""
@@ -215,6 +229,8 @@ class Tagging:
 
     def refused(self, why: DemoError | Message, decisions: Decisions | None) -> View:
         """The image before, untouched, and why the new one is not shown."""
+        if isinstance(why, DemoError):
+            logs.event("refused", "warning", kind=type(why).__name__)
         before = self.open_images.get(decisions.key.partition(":")[0]) if decisions else None
         kept = "" if before is None else Message("The image before is still open.")
         text = joined([why if isinstance(why, Message) else str(why), kept])
