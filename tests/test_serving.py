@@ -17,7 +17,8 @@ from demo.ui.serving import app_kwargs
 
 
 def client(tmp_path: Path, runs: Path | None) -> TestClient:
-    kwargs = app_kwargs(Corrections(tmp_path / "corrections"), Albums(1, 1, 1), 1000, runs)
+    limits = {"max_upload_bytes": 1000, "max_queue_length": 1}
+    kwargs = app_kwargs(Corrections(tmp_path / "corrections"), Albums(1, 1, 1), **limits, runs=runs)
     return TestClient(Starlette(routes=kwargs["routes"]))
 
 

@@ -82,8 +82,9 @@ def launch_options(settings: Settings, albums: Albums) -> dict[str, Any]:
         "app_kwargs": app_kwargs(
             Corrections(settings.corrections),
             albums,
-            settings.max_upload_bytes,
-            None if settings.is_public else settings.runs,
+            max_upload_bytes=settings.max_upload_bytes,
+            max_queue_length=settings.max_queue_length,
+            runs=None if settings.is_public else settings.runs,
         ),
         "ssr_mode": False,
         "show_error": False,

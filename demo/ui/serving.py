@@ -1,4 +1,4 @@
-"""What stands around the page: a limit on request bodies, the corrections as downloads, reports of fine-tunes.
+"""What stands around the page: its gate, the corrections as downloads, reports of fine-tunes.
 
 The routes serve the corrections and their thumbnails to whoever can reach the page, and where that is the people of
 this machine alone, reports too: they hold copies of photos, also of those deleted since. Nothing else of the disk.
@@ -18,9 +18,8 @@ from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from demo import exports
 from demo.albums import Albums
@@ -29,9 +28,10 @@ from demo.errors import DemoError
 from demo.images import thumbnail
 from demo.report import REPORT
 from demo.rows import HEADER, OWN_IMAGE
-from demo.settings import MAX_FORM_BYTES
+from demo.settings import MAX_FORM_BYTES, TAGGING_AT_ONCE
 from demo.tables import merge_rows, read_table
 from demo.ui.album_routes import album_routes
+from demo.ui.gate import Gate
 
 THUMBNAIL_PIXELS = 128
 EXPORTS = {
@@ -48,37 +48,22 @@ REPORT_HEADERS = {
 }
 
 
-class BodyLimit:
-    """Answers 413 to a request whose body is longer than `max_bytes`, before it is read whole.
-
-    own_limits: starts of the paths of routes that count what they are sent themselves.
-    """
-
-    def __init__(self, app: ASGIApp, max_bytes: int, own_limits: tuple[str, ...] = ()) -> None:
-        self.app, self.max_bytes, self.own_limits = app, max_bytes, own_limits
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(self.own_limits):
-            return await self.app(scope, receive, send)
-        refusal = f"At most {self.max_bytes / 2**20:.0f} MB are taken. Save the image smaller and try again."
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self.max_bytes:
-            return await JSONResponse({"detail": refusal}, 413)(scope, receive, send)
-        received = 0
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.max_bytes:
-                raise HTTPException(413, refusal)
-            return message
-
-        await self.app(scope, counted, send)
-
-
-def app_kwargs(corrections: Corrections, albums: Albums, max_upload_bytes: int, runs: Path | None = None) -> dict:
+def app_kwargs(
+    corrections: Corrections,
+    albums: Albums,
+    *,
+    max_upload_bytes: int,
+    max_queue_length: int,
+    runs: Path | None = None,
+) -> dict:
     """Arguments for the FastAPI app under the page. runs: the folder whose runs' reports are served."""
+    gate = Middleware(
+        Gate,
+        max_bytes=max_upload_bytes + MAX_FORM_BYTES,
+        max_at_once=max_queue_length,
+        max_working=TAGGING_AT_ONCE,
+        own_limits=("/albums/",),
+    )
 
     def csv(_: Request) -> Response:
         if not corrections.csv_path.exists():
@@ -135,7 +120,7 @@ def app_kwargs(corrections: Corrections, albums: Albums, max_upload_bytes: int, 
         return FileResponse(path, media_type="text/html; charset=utf-8", headers=REPORT_HEADERS)
 
     return {
-        "middleware": [Middleware(BodyLimit, max_bytes=max_upload_bytes + MAX_FORM_BYTES, own_limits=("/albums/",))],
+        "middleware": [gate],
         "routes": [
             Route("/corrections/corrections.csv", csv),
             Route("/corrections/corrections.zip", archive),
