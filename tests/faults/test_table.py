@@ -31,7 +31,7 @@ def test_a_row_is_held_when_its_tests_pass_and_its_planted_fault_is_caught(
     tmp_path: Path, first: str, caught: str, code: int, said: tuple[str, str]
 ) -> None:
     head = "import pytest\nfrom tests.faults.table import demand, figure, planted\n"
-    (tmp_path / "test_some.py").write_text(head + first + caught + OTHERS)
+    (tmp_path / f"{tmp_path.name}.py").write_text(head + first + caught + OTHERS)
     table = Table(is_whole=True)
     options = ["-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(tmp_path), str(tmp_path)]
     assert pytest.main(options, plugins=[table]) == code
