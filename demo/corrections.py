@@ -16,10 +16,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from demo.durable import make_folder, put, sweep, sync_folder
-from demo.errors import BadInput, CorrectionsError
+from demo.durable import WRITING, fill, make_folder, sweep, sync_folder
+from demo.errors import BadInput, CorrectionsError, ImageRejected
 from demo.ledger import Key, Ledger, errors, key_of, key_of_line
 from demo.rows import HEADER, OWN_IMAGE, Correction, View, checked_line, checked_names, from_line, identity
+from demo.strip_metadata import without_metadata
 from demo.vocabularies import keep_vocabulary, read_vocabulary
 
 __all__ = ["Correction", "Corrections", "View", "read_vocabulary"]
@@ -35,13 +36,12 @@ class Corrections:
         self.folder = Path(folder).absolute()
         self._ledger = Ledger(self.folder)
         self.csv_path, self.history_path = self._ledger.csv_path, self._ledger.history_path
-        self._pending_path = self.folder / "pending.txt"
         self._kept: dict[str, tuple[str, ...]] = {}  # vocabularies on the disk already
         with self._ledger.locked("opened"):
-            for folder in (self.folder, self.folder / "images", self.folder / "vocabularies"):
+            for folder in (self.folder, self.folder / "vocabularies"):
                 sweep(folder)
             self._ledger.refresh()
-            self._settle()
+            self._settle((self.folder / "images").glob(f"{WRITING}*"))
 
     @property
     def healed(self) -> str:
@@ -85,7 +85,7 @@ class Corrections:
         rows: dict[Key, Correction] = {}
         lines: dict[Key, bytes] = {}
         ledger = self._ledger
-        with ledger.locked("saved"), self._settled():
+        with ledger.locked("saved"), self._hiding() as hidden:
             ledger.refresh()
             before: dict[bytes, list[bytes]] | None = None
             for image, extension in images:
@@ -101,14 +101,38 @@ class Corrections:
                 rows[key] = row = own.row(digest, extension, annotator)
                 lines[key] = checked_line(row)
                 self._keep_vocabulary(row.model, own.vocabulary)
-                self._keep_image(image, digest, self.image_path(row))
-            if lines:
+                self._take_image(image, self.image_path(row), hidden)
+            arrived = list(hidden)
+            if arrived:
                 sync_folder(self.folder / "images")
             if not ledger.keys.isdisjoint(lines):
-                self._rewrite(lines)
+                ledger.rewrite(lines, self._hide_into(hidden))
             elif lines:
                 ledger.append(lines.values())
+            for path in arrived:
+                path.replace(_shown(path))
         return list(rows.values())
+
+    def restore(self, found: Iterable[tuple[Correction, bytes]], vocabularies: Mapping[str, Sequence[str]]) -> None:
+        """Take back rows as they were saved elsewhere, each with its picture; a row that is here already stays.
+
+        The pictures may lack the metadata of the files that they are named by. vocabularies: of models that rows
+        speak of. Raises as `save`; nothing is taken back then.
+        """
+        with self._ledger.locked("restored"), self._settled():
+            self._ledger.refresh()
+            lines: dict[Key, bytes] = {}
+            for row, image in found:
+                key = key_of(row.file_name, row.annotator)
+                if key not in self._ledger.keys:
+                    lines[key] = checked_line(row)
+                    if not self.image_path(row).exists():
+                        self._put_image(image, key[0], self.image_path(row))
+            for model, names in vocabularies.items():
+                self._keep_vocabulary(model, names)
+            if lines:
+                sync_folder(self.folder / "images")
+                self._ledger.append(lines.values())
 
     def rows_of(self, digests: Collection[str], annotator: str = "") -> dict[str, Correction]:
         """An annotator's rows of those of the images, by sha256, that have one; the others are not parsed.
@@ -148,12 +172,12 @@ class Corrections:
         Returns the row that was deleted. Raises BadInput when there is none.
         """
         key = key_of(file_name, annotator)
-        with self._ledger.locked("deleted"), self._settled():
+        with self._ledger.locked("deleted"), self._hiding() as hidden:
             self._ledger.refresh()
             if key not in self._ledger.keys:
                 whose = f"by {annotator}" if annotator else "without an annotator"
                 raise BadInput(f"There is no correction of {file_name} {whose}.", next_step="Look at the table again.")
-            line = self._rewrite({key: b""})[key]
+            line = self._ledger.rewrite({key: b""}, self._hide_into(hidden))[key]
             return _parsed(line, f"the deleted one, now in {self.history_path}")
 
     def image_path(self, correction: Correction) -> Path:
@@ -191,43 +215,42 @@ class Corrections:
 
     # What follows runs under the lock.
 
+    # An image has its name as long as a row has it. On its way in and out it is hidden under another one, which
+    # tells who comes after a crash to look whether there is a row.
+
     @contextmanager
-    def _settled(self) -> Iterator[None]:
-        """Images that are announced meanwhile are without a row only where this does not come to its end."""
-        self._settle()
+    def _hiding(self) -> Iterator[list[Path]]:
+        """A list of images that are hidden meanwhile; at the end they are named or gone, as the rows say."""
+        hidden: list[Path] = []
         try:
-            yield
+            yield hidden
         except BaseException:
             with suppress(OSError, CorrectionsError):
-                self._settle()
+                self._ledger.refresh()
+                self._settle(hidden)
             raise
-        self._pending_path.unlink(missing_ok=True)
+        for path in hidden:
+            path.unlink(missing_ok=True)
 
-    def _announce(self, digests: Iterable[str]) -> None:
-        """Note images that are about to be there without a row; one who is killed meanwhile leaves the note."""
-        with self._pending_path.open("a", encoding="utf-8") as file:
-            file.writelines(f"{digest}\n" for digest in digests)
+    def _hide_into(self, hidden: list[Path]) -> Callable[[set[str]], None]:
+        def hide(file_names: set[str]) -> None:
+            for name in filter(OWN_IMAGE.fullmatch, file_names):
+                path = self.folder / name
+                hidden.append(path.with_name(WRITING + path.name))
+                with suppress(FileNotFoundError):
+                    path.replace(hidden[-1])
 
-    def _settle(self) -> None:
-        """Remove the images that were announced and have no row."""
-        try:
-            announced = set(self._pending_path.read_text(encoding="utf-8").split("\n"))
-        except FileNotFoundError:
-            return
-        self._ledger.refresh()
-        unused = announced - {digest for digest, _ in self._ledger.keys}
-        for path in (self.folder / "images").glob("*"):
-            if path.stem in unused:
-                path.unlink(missing_ok=True)
-        self._pending_path.unlink(missing_ok=True)
+        return hide
 
-    def _rewrite(self, new: Mapping[Key, bytes]) -> dict[Key, bytes]:
-        """Replace rows, or delete them (b""), and the images that no row has any more. Gives the lines before."""
-        self._announce(digest for digest, _ in new)
-        replaced, unused = self._ledger.rewrite(new)
-        for name in filter(OWN_IMAGE.fullmatch, unused):
-            (self.folder / name).unlink(missing_ok=True)
-        return replaced
+    def _settle(self, hidden: Iterable[Path]) -> None:
+        """Name the hidden images that a row has, and remove the others."""
+        if hidden := [path for path in hidden if path.exists()]:
+            named = {who[0] for line in self._ledger.lines() if (who := identity(line))}
+            for path in hidden:
+                if f"images/{_shown(path).name}" in named:
+                    path.replace(_shown(path))
+                else:
+                    path.unlink(missing_ok=True)
 
     def _row_of(self, key: Key, lines: Mapping[bytes, Sequence[bytes]]) -> Correction | None:
         for line in reversed(lines.get(key[0].encode(), ())):
@@ -241,17 +264,21 @@ class Corrections:
             keep_vocabulary(self.folder, model, names)
             self._kept[model] = names
 
-    def _keep_image(self, image: bytes, digest: str, path: Path) -> None:
+    def _take_image(self, image: bytes, path: Path, hidden: list[Path]) -> None:
         make_folder(path.parent)
         if not path.exists():
-            self._announce([digest])
-            put(path, image, sync=False)
+            hidden.append(path.with_name(WRITING + path.name))
+            fill(hidden[-1], image)
         elif path.read_bytes() != image:
             raise CorrectionsError(
                 f"{path} holds other bytes than its name says.",
                 "An image is named by the hash of its bytes and is never overwritten.",
                 "Move that file away and save again.",
             )
+
+
+def _shown(hidden: Path) -> Path:
+    return hidden.with_name(hidden.name.removeprefix(WRITING))
 
 
 def _by_digest(lines: Iterable[bytes]) -> dict[bytes, list[bytes]]:

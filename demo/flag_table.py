@@ -118,6 +118,8 @@ COMMANDS: dict[str, tuple[Flag, ...]] = {
             _models,
             metavar="OWNER,OWNER/NAME",
         ),
+        Flag("sync", "dataset repo to keep the corrections in, for a disk that does not last", metavar="OWNER/NAME"),
+        Flag("sync-minutes", "minutes that a saved row may wait for that", 5, _positive, metavar="N"),
     ),
     "tag": (
         MODEL,
@@ -235,6 +237,7 @@ COMMANDS: dict[str, tuple[Flag, ...]] = {
         Flag("private", "only you, and whom you let, may read the repo that is made", False, bool),
         Flag("yes", "publish without asking, unless the verdict is worse", False, bool),
     ),
+    "sync": (Flag("out", "folder for the corrections; empty or new", required=True, metavar="DIR"),),
 }
 
 ONE_OF: dict[str, tuple[str, ...]] = {"export": ("csv", "model")}

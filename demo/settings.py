@@ -123,7 +123,9 @@ class Settings:
 
     allow_models: the owners and repos that visitors may load from the Hub; None for any. accounts: names and passwords
     of those who may come; none for whoever reaches the port. on_space: it runs as a Hugging Face Space. log: whether
-    events go to stderr as lines of JSON. retraining: whether the page offers fine-tuning.
+    events go to stderr as lines of JSON. sync: the dataset repo that the corrections are kept in; None for none.
+    sync_minutes: that a saved row may wait for that; the Hub takes 128 commits an hour, five minutes make at most 24.
+    retraining: whether the page offers fine-tuning.
 
     max_models: how many models are in memory, the server's own among them; a ViT-L takes 1.2 GB. max_upload_bytes: one
     image. max_queue_length: events that wait for their turn, of each kind of work; at a tenth of a second each the last
@@ -148,6 +150,8 @@ class Settings:
     accounts: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     on_space: bool = False
     log: bool = False
+    sync: str | None = None
+    sync_minutes: int = 5
     max_models: int = 3
     max_upload_bytes: int = MAX_IMAGE_BYTES
     max_queue_length: int = 64
@@ -200,6 +204,8 @@ class Settings:
             allow_models=flags.allow_models,
             accounts=() if flags.auth in (None, NO_LOGIN) else read_accounts(Path(flags.auth)),
             on_space=bool(environment.get("SPACE_ID")),
+            sync=flags.sync,
+            sync_minutes=flags.sync_minutes,
         )
         if settings.is_open and flags.auth != NO_LOGIN:
             raise BadInput(

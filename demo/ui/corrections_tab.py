@@ -14,8 +14,10 @@ from demo.messages import Message
 from demo.rows import Correction
 from demo.settings import MAX_NEW_LABEL_CHARACTERS
 from demo.statistics import LabelFigures, Statistics, Together
+from demo.sync import Sync
 from demo.ui import visitor
 from demo.ui.panel import QUIET, Panel, asked
+from demo.ui.sync_view import SyncState
 
 ROWS_A_PAGE = 50
 LABELS_SHOWN, LABELS_MORE = 8, 40
@@ -24,14 +26,17 @@ LABELS_SHOWN, LABELS_MORE = 8, 40
 class CorrectionsTab:
     """Built inside a gr.Tab; `look` fills `shown`, for the page to do when the tab is opened."""
 
-    def __init__(self, corrections: Corrections) -> None:
-        self.corrections, self.statistics = corrections, Statistics(corrections)
+    def __init__(self, corrections: Corrections, sync: Sync | None = None) -> None:
+        self.corrections, self.statistics, self.sync = corrections, Statistics(corrections), sync
+        self.sync_state = sync and SyncState(sync)
         with gr.Row(elem_id="review"):
             self.table = Panel("corrections_table")
             self.labels = Panel("label_figures")
         self.shown = [self.table, self.labels]
         self.table.turn(self._turn, None, self.table, **QUIET)
-        self.table.remove(self._remove, None, self.shown, **QUIET)
+        removed = self.table.remove(self._remove, None, self.shown, **QUIET)
+        if self.sync_state:
+            removed.then(self.sync_state.look, None, self.sync_state.shown, **QUIET)
         self.labels.find(self._find, None, self.labels, trigger_mode="always_last", **QUIET)
 
     def look(self, page: int = 0, message: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
@@ -51,7 +56,7 @@ class CorrectionsTab:
             "totals": totals,
             "page": page,
             "pages": pages,
-            "rows": [_shown(row) for row in rows],
+            "rows": [_shown(row, self.sync) for row in rows],
             "message": message or self.corrections.healed,
         }
 
@@ -102,7 +107,7 @@ def _figures(label: LabelFigures) -> dict[str, Any]:
     }
 
 
-def _shown(row: Correction) -> dict[str, Any]:
+def _shown(row: Correction, sync: Sync | None) -> dict[str, Any]:
     """What the table says of a row; `added` are labels that the model did not have active."""
     return {
         "file_name": row.file_name,
@@ -114,5 +119,6 @@ def _shown(row: Correction) -> dict[str, Any]:
         "reviewed": row.reviewed,
         "held_out": row.is_valid,
         "saved_at": row.saved_at,
+        "is_synced": sync and sync.is_synced(row),
         "model": row.model,
     }
