@@ -119,20 +119,24 @@ class Corrections:
         The pictures may lack the metadata of the files that they are named by. vocabularies: of models that rows
         speak of. Raises as `save`; nothing is taken back then.
         """
-        with self._ledger.locked("restored"), self._settled():
-            self._ledger.refresh()
+        ledger = self._ledger
+        with ledger.locked("restored"), self._hiding() as hidden:
+            ledger.refresh()
             lines: dict[Key, bytes] = {}
             for row, image in found:
-                key = key_of(row.file_name, row.annotator)
-                if key not in self._ledger.keys:
+                key, path = key_of(row.file_name, row.annotator), self.image_path(row)
+                if key not in ledger.keys:
                     lines[key] = checked_line(row)
-                    if not self.image_path(row).exists():
-                        self._put_image(image, key[0], self.image_path(row))
+                    if not path.exists() and _hidden(path) not in hidden:
+                        self._take_image(image, path, hidden)
             for model, names in vocabularies.items():
                 self._keep_vocabulary(model, names)
             if lines:
+                arrived = list(hidden)
                 sync_folder(self.folder / "images")
-                self._ledger.append(lines.values())
+                ledger.append(lines.values())
+                for path in arrived:
+                    path.replace(_shown(path))
 
     def rows_of(self, digests: Collection[str], annotator: str = "") -> dict[str, Correction]:
         """An annotator's rows of those of the images, by sha256, that have one; the others are not parsed.
@@ -236,7 +240,7 @@ class Corrections:
         def hide(file_names: set[str]) -> None:
             for name in filter(OWN_IMAGE.fullmatch, file_names):
                 path = self.folder / name
-                hidden.append(path.with_name(WRITING + path.name))
+                hidden.append(_hidden(path))
                 with suppress(FileNotFoundError):
                     path.replace(hidden[-1])
 
@@ -267,9 +271,9 @@ class Corrections:
     def _take_image(self, image: bytes, path: Path, hidden: list[Path]) -> None:
         make_folder(path.parent)
         if not path.exists():
-            hidden.append(path.with_name(WRITING + path.name))
+            hidden.append(_hidden(path))
             fill(hidden[-1], image)
-        elif path.read_bytes() != image:
+        elif not _shows_same(path.read_bytes(), image):
             raise CorrectionsError(
                 f"{path} holds other bytes than its name says.",
                 "An image is named by the hash of its bytes and is never overwritten.",
@@ -277,8 +281,20 @@ class Corrections:
             )
 
 
+def _hidden(shown: Path) -> Path:
+    return shown.with_name(WRITING + shown.name)
+
+
 def _shown(hidden: Path) -> Path:
     return hidden.with_name(hidden.name.removeprefix(WRITING))
+
+
+def _shows_same(kept: bytes, image: bytes) -> bool:
+    """Whether what is kept is the image, or as `restore` got it, without its metadata."""
+    try:
+        return kept == image or kept == without_metadata(image)[0]
+    except ImageRejected:
+        return False
 
 
 def _by_digest(lines: Iterable[bytes]) -> dict[bytes, list[bytes]]:
