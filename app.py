@@ -5,18 +5,25 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
+from demo import logs
 from demo.errors import EXIT_DONE, BadInput, command
 from demo.settings import Settings
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    settings = Settings.from_flags(arguments)
+    settings, began = Settings.from_flags(arguments), time.monotonic()
+    if settings.log:
+        logs.start()
+    if settings.is_open:
+        who = f"whoever reaches {settings.host} can tag, save, read and delete all corrections"
+        print(f"warning: {who}: --auth none asks nobody who is there", file=sys.stderr)
     from demo.albums import Albums
     from demo.models import Models  # loads PyTorch, which --help and a wrong flag need not wait for
     from demo.retrain import Retraining
@@ -32,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             server_name=settings.host,
             server_port=settings.port,
             prevent_thread_lock=True,
-            **launch_options(settings, albums),
+            **launch_options(settings, albums, models),
         )
     except OSError as error:
         raise BadInput(
@@ -42,12 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ) from error
     try:
         print(f"TagLoop is at {url}", flush=True)
+        logs.event("start", public=settings.is_public, login=bool(settings.accounts), seconds=time.monotonic() - began)
         page.block_thread()
     except KeyboardInterrupt:  # Ctrl+C before gradio listens for it; it is how the app ends
         page.close(verbose=False)
     finally:
         retraining.close()
         albums.close_all()
+        logs.event("stop", seconds=time.monotonic() - began)
     return EXIT_DONE
 
 

@@ -18,6 +18,7 @@ from demo.settings import EXAMPLES, TAGGING_AT_ONCE, UPLOAD_SECONDS, Settings
 from demo.ui.corrections_tab import CorrectionsTab
 from demo.ui.desk import Desk
 from demo.ui.grid_tab import GridTab
+from demo.ui.health import Health
 from demo.ui.model_box import ModelBox
 from demo.ui.panel import QUIET
 from demo.ui.programs import add_programs
@@ -26,6 +27,7 @@ from demo.ui.serving import app_kwargs, refuse_addresses
 from demo.ui.tag_tab import TagTab
 from demo.ui.tagging import Tagging
 from demo.ui.theme import theme
+from demo.ui.watching import watch_events
 from demo.ui.words import head, i18n
 
 STYLES = ("page", "key_map", "why")
@@ -52,7 +54,7 @@ def build_page(
                 corrections_tab = CorrectionsTab(corrections)
             with gr.Tab(i18n("Retrain"), id="retrain", visible=settings.retraining) as fourth:
                 retrain_tab = RetrainTab(models, corrections, retraining or Retraining(settings), desk)
-        add_programs(settings, models, corrections)
+        add_programs(settings, models, corrections, tagging.hourly)
 
         chosen = [desk, model_box.choice]
         entered = page.load(model_box.enter, chosen, model_box.shown, concurrency_limit=None, **QUIET)
@@ -68,11 +70,13 @@ def build_page(
         fourth.select(retrain_tab.look, desk, [retrain_tab.panel, retrain_tab.timer], **QUIET)
         page.load(tag_tab.first_value, desk, [tag_tab.examples, tag_tab.strip], **QUIET)
     refuse_addresses(page)
+    watch_events(page)
     page.queue(max_size=settings.max_queue_length)
     return page
 
 
-def launch_options(settings: Settings, albums: Albums) -> dict[str, Any]:
+def launch_options(settings: Settings, albums: Albums, models: Models | None = None) -> dict[str, Any]:
+    """models: those that `/healthz` speaks of, which is not there without."""
     return {
         "theme": theme(),
         "css": "".join(Path(__file__).with_name(f"{name}.css").read_text(encoding="utf-8") for name in STYLES),
@@ -85,7 +89,10 @@ def launch_options(settings: Settings, albums: Albums) -> dict[str, Any]:
             max_upload_bytes=settings.max_upload_bytes,
             max_queue_length=settings.max_queue_length,
             runs=None if settings.is_public else settings.runs,
+            health=models and Health(models, settings.corrections),
         ),
+        "auth": list(settings.accounts) or None,
+        "share": False,  # whatever GRADIO_SHARE says: it would let strangers in as if they sat here
         "ssr_mode": False,
         "show_error": False,
         "run_history": False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -11,13 +12,16 @@ import gradio as gr
 import numpy as np
 from gradio import FileData
 
+from demo import logs
 from demo.corrections import Corrections
-from demo.errors import BadInput, DemoError
+from demo.errors import BadInput, CorrectionsError, DemoError
+from demo.hourly import Hourly
 from demo.images import decode, extension
 from demo.models import Models
 from demo.settings import Settings
 from demo.tagger import Tagger
 from demo.thresholds import active
+from demo.ui import visitor
 from demo.ui.image_input import read_upload
 
 
@@ -29,12 +33,14 @@ class Tags(TypedDict):
     model: str
 
 
-def add_programs(settings: Settings, models: Models, corrections: Corrections) -> None:
+def add_programs(settings: Settings, models: Models, corrections: Corrections, hourly: Hourly) -> None:
     """Add the endpoints to the Blocks that is being built; they use the model that the server was started with."""
 
     def scored(image: dict[str, Any]) -> tuple[bytes, Tagger, np.ndarray]:
         data, tagger = read_upload(image), models.own
-        return data, tagger, tagger.tag(decode(data, settings.max_upload_bytes)).scores
+        tagged = tagger.tag(decode(data, settings.max_upload_bytes))
+        logs.event("image_tagged", seconds=tagged.milliseconds / 1000)
+        return data, tagger, tagged.scores
 
     def tag(image: FileData, threshold: float | None = None) -> Tags:
         """Tag an image: the labels at or above the threshold, with their scores.
@@ -67,6 +73,9 @@ def add_programs(settings: Settings, models: Models, corrections: Corrections) -
         with _told():
             data, tagger, scores = scored(image)
             names, cut = tagger.checkpoint.labels.names, tagger.checkpoint.threshold
+            address, started = visitor.address(settings.on_space), time.monotonic()
+            if why := hourly.take(address):
+                raise CorrectionsError("Not saved.", why)
             row = corrections.save(
                 data,
                 extension(data),
@@ -76,8 +85,10 @@ def add_programs(settings: Settings, models: Models, corrections: Corrections) -
                 model_labels=[names[i] for i in _falling(scores, cut)],
                 threshold=cut,
                 model=tagger.checkpoint.identity,
+                annotator=visitor.annotator(),
                 vocabulary=names,
             )
+            logs.event("correction_saved", count=1, seconds=time.monotonic() - started)
             return asdict(row)
 
     gr.api(tag, api_name="tag")

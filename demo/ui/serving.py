@@ -32,6 +32,9 @@ from demo.settings import MAX_FORM_BYTES, TAGGING_AT_ONCE
 from demo.tables import merge_rows, read_table
 from demo.ui.album_routes import album_routes
 from demo.ui.gate import Gate
+from demo.ui.health import Health
+from demo.ui.login import Login
+from demo.ui.watching import Watch
 
 THUMBNAIL_PIXELS = 128
 EXPORTS = {
@@ -55,6 +58,7 @@ def app_kwargs(
     max_upload_bytes: int,
     max_queue_length: int,
     runs: Path | None = None,
+    health: Health | None = None,
 ) -> dict:
     """Arguments for the FastAPI app under the page. runs: the folder whose runs' reports are served."""
     gate = Middleware(
@@ -120,7 +124,7 @@ def app_kwargs(
         return FileResponse(path, media_type="text/html; charset=utf-8", headers=REPORT_HEADERS)
 
     return {
-        "middleware": [gate],
+        "middleware": [Middleware(Watch), Middleware(Login), gate],
         "routes": [
             Route("/corrections/corrections.csv", csv),
             Route("/corrections/corrections.zip", archive),
@@ -128,6 +132,7 @@ def app_kwargs(
             Route("/corrections/thumbnails/{name}", picture),
             Route(f"/runs/{{name}}/{REPORT}", report),
             *album_routes(albums),
+            *([health.route()] if health else []),
         ],
     }
 

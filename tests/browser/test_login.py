@@ -1,0 +1,62 @@
+"""The page behind a login: a form first, then the whole page, and rows that carry the person's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import FilePayload, Page, expect
+
+from demo.albums import Albums
+from demo.corrections import Corrections
+from demo.models import Models
+from demo.settings import Settings
+from demo.ui.page import build_page, launch_options
+from tests.browser.test_page import free_port
+
+pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")  # gradio's, on every page load
+
+
+@pytest.fixture
+def url(serve: Callable[..., str], tmp_path: Path, tiny_checkpoint: Path) -> str:
+    accounts = (("ann", "secret"), ("bob", "other"))
+    settings = Settings(
+        model=str(tiny_checkpoint), corrections=tmp_path / "corrections", device="cpu", accounts=accounts
+    )
+    models, albums = Models(settings), Albums(2, 100, 1 << 20)
+    options = launch_options(settings, albums, models)
+    options = {key: value for key, value in options.items() if key not in ("ssr_mode", "quiet")}
+    return serve(build_page(settings, models, albums), server_port=free_port(), **options)
+
+
+def log_in(page: Page, url: str, name: str, password: str) -> None:
+    page.goto(url)
+    page.get_by_label("username").fill(name)
+    page.get_by_label("password").fill(password)
+    page.get_by_role("button", name="Login").click()
+    expect(page.get_by_test_id("model").locator("b")).not_to_be_empty()
+
+
+def save(page: Page, data: bytes) -> None:
+    page.locator("input[type=file]").first.set_input_files(FilePayload(name="x.png", mimeType="image/png", buffer=data))
+    expect(page.locator("[data-label]").first).to_be_visible()
+    page.get_by_test_id("save").click()
+    expect(page.get_by_test_id("status")).to_have_attribute("data-state", "saved")
+
+
+def test_who_logs_in_tags_and_saves_under_their_name_and_sees_every_row_with_its_picture(
+    page: Page, url: str, tmp_path: Path, make_image: Callable[..., bytes]
+) -> None:
+    for name, password in (("ann", "secret"), ("bob", "other")):
+        log_in(page, url, name, password)
+        save(page, make_image(1))
+        page.context.clear_cookies()
+    assert [row.annotator for row in Corrections(tmp_path / "corrections").rows()] == ["ann", "bob"]
+    log_in(page, url, "ann", "secret")
+    page.get_by_role("tab", name="Corrections").click()
+    pictures = page.get_by_test_id("corrections").locator("img")
+    expect(pictures).to_have_count(2)
+    for picture in pictures.all():
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    expect(page.get_by_test_id("corrections")).to_contain_text("by bob")
