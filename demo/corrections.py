@@ -127,7 +127,7 @@ class Corrections:
                 key, path = key_of(row.file_name, row.annotator), self.image_path(row)
                 if key not in ledger.keys:
                     lines[key] = checked_line(row)
-                    if not path.exists() and _hidden(path) not in hidden:
+                    if not path.exists():
                         self._take_image(image, path, hidden)
             for model, names in vocabularies.items():
                 self._keep_vocabulary(model, names)
@@ -223,9 +223,9 @@ class Corrections:
     # tells who comes after a crash to look whether there is a row.
 
     @contextmanager
-    def _hiding(self) -> Iterator[list[Path]]:
-        """A list of images that are hidden meanwhile; at the end they are named or gone, as the rows say."""
-        hidden: list[Path] = []
+    def _hiding(self) -> Iterator[set[Path]]:
+        """A set for the images that are hidden meanwhile; at the end they are named or gone, as the rows say."""
+        hidden: set[Path] = set()
         try:
             yield hidden
         except BaseException:
@@ -236,13 +236,13 @@ class Corrections:
         for path in hidden:
             path.unlink(missing_ok=True)
 
-    def _hide_into(self, hidden: list[Path]) -> Callable[[set[str]], None]:
+    def _hide_into(self, hidden: set[Path]) -> Callable[[set[str]], None]:
         def hide(file_names: set[str]) -> None:
             for name in filter(OWN_IMAGE.fullmatch, file_names):
                 path = self.folder / name
-                hidden.append(_hidden(path))
+                hidden.add(_hidden(path))
                 with suppress(FileNotFoundError):
-                    path.replace(hidden[-1])
+                    path.replace(_hidden(path))
 
         return hide
 
@@ -268,11 +268,13 @@ class Corrections:
             keep_vocabulary(self.folder, model, names)
             self._kept[model] = names
 
-    def _take_image(self, image: bytes, path: Path, hidden: list[Path]) -> None:
+    def _take_image(self, image: bytes, path: Path, hidden: set[Path]) -> None:
+        if _hidden(path) in hidden:
+            return  # it comes twice
         make_folder(path.parent)
         if not path.exists():
-            hidden.append(_hidden(path))
-            fill(hidden[-1], image)
+            hidden.add(_hidden(path))
+            fill(_hidden(path), image)
         elif not _shows_same(path.read_bytes(), image):
             raise CorrectionsError(
                 f"{path} holds other bytes than its name says.",

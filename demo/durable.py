@@ -46,27 +46,28 @@ def cut(fd: int, tail: bytes) -> None:
     os.fsync(fd)
 
 
-def put(path: Path, content: bytes, *, sync: bool = True) -> None:
-    """Write a whole file: whatever happens, `path` holds what it held or all of `content`. Raises OSError.
-
-    Without `sync` a new name is not surely on the disk until `sync_folder`: one call for many files.
-    """
+def put(path: Path, content: bytes) -> None:
+    """Write a whole file: whatever happens, `path` holds what it held or all of `content`. Raises OSError."""
     temporary = path.with_name(f"{WRITING}{secrets.token_hex(8)}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        try:
-            rest = memoryview(content)
-            while rest:
-                rest = rest[os.write(fd, rest) :]
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        fill(temporary, content)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    if sync:
-        sync_folder(path.parent)
+    sync_folder(path.parent)
+
+
+def fill(path: Path, content: bytes) -> None:
+    """Write a file's content to the disk, but not its name: `sync_folder` does that, once for many files."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def sweep(folder: Path) -> None:

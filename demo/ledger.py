@@ -7,7 +7,7 @@ inside it. `demo.corrections` says what is promised.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -80,10 +80,11 @@ class Ledger:
         # the next refresh finds these rows as it finds those of other processes
         append(self._fd, b"".join(lines))
 
-    def rewrite(self, new: Mapping[Key, bytes]) -> tuple[dict[Key, bytes], set[str]]:
+    def rewrite(self, new: Mapping[Key, bytes], leaving: Callable[[set[str]], None]) -> dict[Key, bytes]:
         """Put each line (b"" to delete) where the row of its key stands, once that is in the history, or at the end.
 
-        Returns the lines that stood there, and the file names that no row has any more.
+        leaving: told the file names that no row will have any more, before the CSV is replaced. Returns the lines that
+        stood there.
         """
         lines = self.lines()
         found = [identity(line) for line in lines]
@@ -93,6 +94,10 @@ class Ledger:
             self._close()  # the index is of no use any more; the next refresh makes a new one
             raise CorrectionsError(f"{self.csv_path} was changed by hand meanwhile.", next_step="Try again.")
         self._remember(b"".join(line for line, key in zip(lines, keys, strict=True) if key in new))
+        written = [who for who, key in zip(found, keys, strict=True) if key not in new]
+        written += [identity(line) for line in new.values()]
+        gone = {who[0] for who, key in zip(found, keys, strict=True) if key in new}
+        leaving(gone - {who[0] for who in written if who})
         rest = dict(new)
         kept = [rest.pop(key, b"") if key in new else line for line, key in zip(lines, keys, strict=True)]
         content = HEADER + b"".join([*kept, *rest.values()])
@@ -101,10 +106,7 @@ class Ledger:
         self._close()
         self._fd = os.open(self.csv_path, os.O_RDWR | os.O_APPEND)
         self._size, self.keys = len(content), index  # known already: no need to read it all again
-        written = [who for who, key in zip(found, keys, strict=True) if key not in new]
-        written += [identity(line) for line in new.values()]
-        gone = {who[0] for who, key in zip(found, keys, strict=True) if key in new}
-        return {key: lines[at] for key, at in replaced.items()}, gone - {who[0] for who in written if who}
+        return {key: lines[at] for key, at in replaced.items()}
 
     def _close(self) -> None:
         if getattr(self, "_fd", None) is not None:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from demo import corrections as module
+from demo import corrections as module  # noqa: F401, for `killed`
 from demo import ledger
 from demo.corrections import Corrections, View, read_vocabulary
 from demo.errors import BadInput, CorrectionsError
@@ -168,26 +168,35 @@ def test_deleting_moves_the_row_to_the_history_and_the_image_goes_with_its_last_
     assert give(corrections) in corrections.rows()
 
 
-@pytest.mark.parametrize("at", ["Ledger.append", "sync_folder"])
-def test_the_image_of_a_save_that_was_killed_goes_with_the_next_one(tmp_path, at):
-    store = Corrections(tmp_path)
-    give(store, b"first")
-    script = f"import sys, os; sys.path.insert(0, '.'); from tests.test_corrections import *; module.{at} = "
-    script += "lambda *a: os.kill(os.getpid(), 9); give(Corrections(sys.argv[1]), b'second')"
-    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == -9
+def killed(folder, at, action):
+    """Do something with the corrections in a process that is killed when it calls `at`."""
+    script = f"import sys, os; sys.path.insert(0, '.'); from tests.test_corrections import *; {at} = "
+    script += f"lambda *a, **k: os.kill(os.getpid(), 9); {action}"
+    assert subprocess.run([sys.executable, "-c", script, str(folder)], check=False).returncode == -9
+
+
+@pytest.mark.parametrize(
+    ("at", "saved"), [("module.sync_folder", False), ("module.Ledger.append", False), ("Path.replace", True)]
+)
+def test_the_image_of_a_save_that_was_killed_is_there_when_its_row_is(tmp_path, at, saved):
+    give(Corrections(tmp_path), b"first")
+    killed(tmp_path, at, "give(Corrections(sys.argv[1]), b'second')")
     assert len(list((tmp_path / "images").iterdir())) == 2
-    give(store, b"third")
-    assert {path.read_bytes() for path in (tmp_path / "images").iterdir()} == {b"first", b"third"}
+    store = Corrections(tmp_path)
+    images = {path.read_bytes() for path in (tmp_path / "images").iterdir()}
+    assert images == ({b"first", b"second"} if saved else {b"first"})
+    assert {store.image_path(row).read_bytes() for row in store.rows()} == images
 
 
-def test_the_image_of_a_row_that_was_being_deleted_goes_or_stays_with_it(tmp_path):
+@pytest.mark.parametrize(
+    ("at", "deleted"), [("ledger.Ledger._remember", False), ("ledger.put", False), ("Path.unlink", True)]
+)
+def test_the_image_of_a_row_that_was_being_deleted_goes_or_stays_with_it(tmp_path, at, deleted):
     row = give(Corrections(tmp_path), b"first")
-    for at, left in (("Ledger.rewrite", 1), ("Path.unlink", 0)):
-        script = f"import sys, os; sys.path.insert(0, '.'); from tests.test_corrections import *; module.{at} = "
-        script += f"lambda *a, **k: os.kill(os.getpid(), 9); Corrections(sys.argv[1]).delete({row.file_name!r})"
-        assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == -9
-        assert len(Corrections(tmp_path).rows()) == left
-        assert len(list((tmp_path / "images").iterdir())) == left
+    killed(tmp_path, at, f"Corrections(sys.argv[1]).delete({row.file_name!r})")
+    store = Corrections(tmp_path)
+    assert store.rows() == ([] if deleted else [row])
+    assert [path.read_bytes() for path in (tmp_path / "images").iterdir()] == ([] if deleted else [b"first"])
 
 
 def test_a_save_that_failed_leaves_no_image(corrections, monkeypatch):
@@ -196,7 +205,7 @@ def test_a_save_that_failed_leaves_no_image(corrections, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.Ledger, "append", full)
+    monkeypatch.setattr(ledger.Ledger, "append", full)
     with pytest.raises(CorrectionsError):
         give(corrections, b"second")
     assert {path.read_bytes() for path in (corrections.folder / "images").iterdir()} == {b"first"}
