@@ -27,12 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from demo.albums import Albums
     from demo.models import Models  # loads PyTorch, which --help and a wrong flag need not wait for
     from demo.retrain import Retraining
+    from demo.sync import Sync
 
+    sync = Sync.of(settings)
     models, retraining = Models(settings), Retraining(settings)
     albums = Albums(settings.max_albums, settings.max_album_photos, settings.max_album_bytes)
     from demo.ui.page import build_page, launch_options  # loads gradio, which a wrong model need not wait for
 
-    page = build_page(settings, models, albums, retraining)
+    page = build_page(settings, models, albums, retraining, sync=sync)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what stops a container ends the app as Ctrl+C does
     try:
         _, url, _ = page.launch(
@@ -50,10 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         print(f"TagLoop is at {url}", flush=True)
         logs.event("start", public=settings.is_public, login=bool(settings.accounts), seconds=time.monotonic() - began)
+        if sync:
+            sync.start()
         page.block_thread()
     except KeyboardInterrupt:  # Ctrl+C before gradio listens for it; it is how the app ends
         page.close(verbose=False)
     finally:
+        if sync:
+            sync.close()
         retraining.close()
         albums.close_all()
         logs.event("stop", seconds=time.monotonic() - began)

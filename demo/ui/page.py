@@ -15,6 +15,7 @@ from demo.corrections import Corrections
 from demo.models import Models, ref_of
 from demo.retrain import Retraining
 from demo.settings import EXAMPLES, TAGGING_AT_ONCE, UPLOAD_SECONDS, Settings
+from demo.sync import Sync
 from demo.ui.corrections_tab import CorrectionsTab
 from demo.ui.desk import Desk
 from demo.ui.grid_tab import GridTab
@@ -24,6 +25,7 @@ from demo.ui.panel import QUIET
 from demo.ui.programs import add_programs
 from demo.ui.retrain_tab import RetrainTab
 from demo.ui.serving import app_kwargs, refuse_addresses
+from demo.ui.sync_view import SyncNotice
 from demo.ui.tag_tab import TagTab
 from demo.ui.tagging import Tagging
 from demo.ui.theme import theme
@@ -34,9 +36,17 @@ STYLES = ("page", "key_map", "why")
 
 
 def build_page(
-    settings: Settings, models: Models, albums: Albums, retraining: Retraining | None = None, examples: Path = EXAMPLES
+    settings: Settings,
+    models: Models,
+    albums: Albums,
+    retraining: Retraining | None = None,
+    examples: Path = EXAMPLES,
+    sync: Sync | None = None,
 ) -> gr.Blocks:
-    """Wire the page. Raises CorrectionsError when the corrections folder cannot be used."""
+    """Wire the page. `sync`, where there is one, keeps the corrections in a dataset.
+
+    Raises CorrectionsError when the corrections folder cannot be used.
+    """
     corrections = Corrections(settings.corrections)
     tagging = Tagging(settings, models, corrections, albums, examples)
 
@@ -45,13 +55,14 @@ def build_page(
         with gr.Row(elem_id="header"):
             gr.HTML("<h1>TagLoop</h1>", elem_id="name", apply_default_css=False)
             model_box = ModelBox(models, desk)
+        notice = sync and SyncNotice(sync)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab(i18n("Tag"), id="tag") as first:
                 tag_tab = TagTab(tagging, desk)
             with gr.Tab(i18n("Grid"), id="grid"):
                 grid_tab = GridTab(tagging, desk)
             with gr.Tab(i18n("Corrections"), id="corrections") as third:
-                corrections_tab = CorrectionsTab(corrections)
+                corrections_tab = CorrectionsTab(corrections, sync)
             with gr.Tab(i18n("Retrain"), id="retrain", visible=settings.retraining) as fourth:
                 retrain_tab = RetrainTab(models, corrections, retraining or Retraining(settings), desk)
         add_programs(settings, models, corrections, tagging.hourly)
@@ -67,6 +78,9 @@ def build_page(
             tag_tab.look_again, [tag_tab.editor, desk], tag_tab.shown, concurrency_limit=TAGGING_AT_ONCE, **QUIET
         )
         third.select(corrections_tab.look, None, corrections_tab.shown, **QUIET)
+        if sync:
+            page.load(notice.value, None, notice.panel, **QUIET)
+            third.select(corrections_tab.sync_state.look, None, corrections_tab.sync_state.shown, **QUIET)
         fourth.select(retrain_tab.look, desk, [retrain_tab.panel, retrain_tab.timer], **QUIET)
         page.load(tag_tab.first_value, desk, [tag_tab.examples, tag_tab.strip], **QUIET)
     refuse_addresses(page)

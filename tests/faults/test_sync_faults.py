@@ -120,7 +120,7 @@ def run_kills(hub: HubCommits, tmp_path: Path, kills: int, seed: int, there_clas
         process.start()
         if kill < kills:
             wait_until(lambda before=lines_before: log_path.read_bytes().count(b"\n") > before)
-            time.sleep(rng.uniform(0, 1.5))
+            time.sleep(rng.uniform(0, 2.5))
             os.kill(process.pid, signal.SIGKILL)
         process.join()
         if kill < kills:
@@ -203,7 +203,7 @@ def test_nothing_that_was_synced_is_lost_or_doubled_by_twenty_kills(hub, tmp_pat
     )
     assert came_to["wrong"] == [], came_to
     assert came_to["exit"] == 0
-    assert came_to["synced"] > 20
+    assert came_to["synced"] > 15
     assert {"kept", "gone"} <= {*came_to["disks"]}
 
 
