@@ -224,48 +224,21 @@ def test_a_folder_with_something_in_it_is_never_written_to(corrections, tmp_path
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
-@pytest.fixture
-def coloured(tmp_path) -> list[dict]:
+def plain_pictures(folder: Path) -> list[dict]:
     """Rows of sixty plain pictures, reds that are cats and blues that are dogs, every third held out."""
     rng, rows = np.random.default_rng(0), []
     for number in range(60):
         strong, weak = rng.integers(150, 256), rng.integers(0, 60)
         colour = (strong, weak, weak) if number % 2 else (weak, weak, strong)
-        Image.new("RGB", (32, 32), tuple(int(value) for value in colour)).save(tmp_path / f"{number}.png")
+        Image.new("RGB", (32, 32), tuple(int(value) for value in colour)).save(folder / f"{number}.png")
         present, absent = ("cat", "dog") if number % 2 else ("dog", "cat")
         rows.append(row(f"{number}.png", [present], [absent], is_valid=number % 3 == 0))
     return rows
 
 
-def turned(line: dict) -> dict:
-    return line | {"labels": line["rejected"], "rejected": line["labels"]}
-
-
-def test_poisoned_labels_are_warned_of_and_listed(coloured, tmp_path, tiny_checkpoint, capsys):
-    poisoned = [7, 20, 43]  # one photo in twenty
-    rows = [turned(line) if number in poisoned else line for number, line in enumerate(coloured)]
-    csv_path = write_rows(tmp_path / "poisoned.csv", rows)
-    assert run(csv_path, tmp_path / "out", tiny_checkpoint, "--lr-head", "0.05") == 0
-    stored = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert {cell["file_name"] for cell in stored["suspects"]["cells"]} == {f"{number}.png" for number in poisoned}
-    assert "look wrong" in capsys.readouterr().err
-    assert "Likely label errors" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-
-
-def test_a_model_that_lost_more_than_a_point_is_worse_and_still_written(coloured, tmp_path, tiny_checkpoint, capsys):
-    good = write_rows(tmp_path / "good.csv", coloured)
-    assert run(good, tmp_path / "first", tiny_checkpoint, "--lr-head", "0.05") == 0
-    assert json.loads((tmp_path / "first" / "metrics.json").read_text())["verdict"] == "better"
-    rows = [line if line["is_valid"] == "True" else turned(line) for line in coloured]
-    bad = write_rows(tmp_path / "bad.csv", rows)
-    capsys.readouterr()
-    assert run(bad, tmp_path / "second", tmp_path / "first", "--lr-head", "0.05") == 0
-    stored = json.loads((tmp_path / "second" / "metrics.json").read_text())
-    assert stored["verdict"] == "worse"
-    change = stored["comparison"]["difference"]["map"]
-    assert change["low"] <= change["value"] <= change["high"] < 0
-    assert "warning: mAP fell by" in capsys.readouterr().err
-    load_checkpoint(tmp_path / "second")
+@pytest.fixture
+def coloured(tmp_path) -> list[dict]:
+    return plain_pictures(tmp_path)
 
 
 def test_the_old_model_is_measured_at_its_own_size_and_threshold(coloured, tmp_path, tiny_checkpoint):
