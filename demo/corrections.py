@@ -102,15 +102,12 @@ class Corrections:
                 lines[key] = checked_line(row)
                 self._keep_vocabulary(row.model, own.vocabulary)
                 self._take_image(image, self.image_path(row), hidden)
-            arrived = list(hidden)
-            if arrived:
-                sync_folder(self.folder / "images")
+            arrived = self._arrived(hidden)
             if not ledger.keys.isdisjoint(lines):
                 ledger.rewrite(lines, self._hide_into(hidden))
             elif lines:
                 ledger.append(lines.values())
-            for path in arrived:
-                path.replace(_shown(path))
+            self._show(arrived, hidden)
         return list(rows.values())
 
     def restore(self, found: Iterable[tuple[Correction, bytes]], vocabularies: Mapping[str, Sequence[str]]) -> None:
@@ -131,12 +128,10 @@ class Corrections:
                         self._take_image(image, path, hidden)
             for model, names in vocabularies.items():
                 self._keep_vocabulary(model, names)
+            arrived = self._arrived(hidden)
             if lines:
-                arrived = list(hidden)
-                sync_folder(self.folder / "images")
                 ledger.append(lines.values())
-                for path in arrived:
-                    path.replace(_shown(path))
+            self._show(arrived, hidden)
 
     def rows_of(self, digests: Collection[str], annotator: str = "") -> dict[str, Correction]:
         """An annotator's rows of those of the images, by sha256, that have one; the others are not parsed.
@@ -235,6 +230,8 @@ class Corrections:
             raise
         for path in hidden:
             path.unlink(missing_ok=True)
+        if hidden:
+            sync_folder(self.folder / "images")
 
     def _hide_into(self, hidden: set[Path]) -> Callable[[set[str]], None]:
         def hide(file_names: set[str]) -> None:
@@ -281,6 +278,19 @@ class Corrections:
                 "An image is named by the hash of its bytes and is never overwritten.",
                 "Move that file away and save again.",
             )
+
+    def _arrived(self, hidden: Collection[Path]) -> list[Path]:
+        """What is hidden so far, once it is on the disk."""
+        if hidden:
+            sync_folder(self.folder / "images")
+        return list(hidden)
+
+    def _show(self, arrived: Collection[Path], hidden: set[Path]) -> None:
+        for path in arrived:
+            path.replace(_shown(path))
+            hidden.remove(path)
+        if arrived:
+            sync_folder(self.folder / "images")
 
 
 def _hidden(shown: Path) -> Path:

@@ -345,21 +345,22 @@ def test_everything_is_on_the_disk_before_a_save_is_acknowledged(tmp_path, monke
 
 
 @demand("power loss")
-def test_the_row_is_written_last_and_in_one_write(tmp_path, monkeypatch):
+def test_the_row_is_written_in_one_write_between_its_image_and_the_images_name(tmp_path, monkeypatch):
     order = []
     for name in ("write", "replace"):
         real = getattr(os, name)
 
         def call(*arguments, name=name, real=real):
             where = arguments[1] if name == "replace" else Path(f"/proc/self/fd/{arguments[0]}").readlink()
-            order.append(Path(where).name)
+            order.append((name, Path(where).name))
             return real(*arguments)
 
         monkeypatch.setattr(os, name, call)
     row = give(Corrections(tmp_path), "image")
-    assert order.index(Path(row.file_name).name) < len(order) - 1
-    assert order[-1] == "corrections.csv"
-    assert order.count("corrections.csv") == 2  # once renamed with its header, once written
+    image = Path(row.file_name).name
+    assert order[-2:] == [("write", "corrections.csv"), ("replace", image)]
+    assert order.index(("write", f".writing-{image}")) < len(order) - 2
+    assert order.count(("write", "corrections.csv")) == 1
 
 
 @planted("power loss")
