@@ -63,7 +63,7 @@ def test_a_visitor_knows_what_is_kept_where_and_finds_it_again_after_a_restart(
     with app(hub, tiny_checkpoint, tmp_path / "first") as url:
         page.goto(url)
         notice = page.locator("#notice")
-        expect(notice).to_contain_text(f"They go to the private dataset {DATASET} on the Hub")
+        expect(notice).to_contain_text(f"It goes to the private dataset {DATASET} on the Hub")
         expect(notice).to_contain_text("You can delete your rows on the Corrections tab")
         page.locator("input[type=file]").first.set_input_files(image)
         page.get_by_test_id("save").click()
