@@ -89,3 +89,44 @@ def test_each_route_takes_so_many_at_once_and_those_that_work_fewer() -> None:
 def test_looking_is_not_counted() -> None:
     assert statuses(*[{"path": "/gradio_api/call/tag/1", "method": "GET"}] * 9) == [200] * 9
     assert statuses(*[{"path": "/albums/a/photos"}] * 9) == [200] * 9
+
+
+def test_those_that_join_the_queue_do_so_in_turn_once_their_bodies_are_there() -> None:
+    async def run() -> list[str]:
+        told: list[str] = []
+        bodies = {name: asyncio.Event() for name in ("slow", "first", "second", "other")}
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            name = scope["path"].rpartition("/")[2]
+            while (await receive())["more_body"]:
+                pass
+            told.append(f"{name} begins")
+            await asyncio.sleep(0)
+            told.append(f"{name} ends")
+
+        async def join(route: str, name: str) -> None:
+            async def receive() -> Message:
+                await bodies[name].wait()
+                return {"type": "http.request", "more_body": False}
+
+            async def send(message: Message) -> None: ...
+
+            scope = {"type": "http", "method": "POST", "path": f"/gradio_api/{route}/{name}", "headers": []}
+            await gate(scope, receive, send)
+
+        gate = Gate(app, **LIMITS)
+        tasks = [
+            asyncio.ensure_future(join(route, name))
+            for route, name in (("call", "slow"), ("call", "first"), ("queue", "second"), ("upload", "other"))
+        ]
+        for name in ("first", "second", "other"):
+            bodies[name].set()
+        await asyncio.gather(*tasks[1:])
+        bodies["slow"].set()
+        await tasks[0]
+        return told
+
+    told = asyncio.run(run())
+    joined = [said for said in told if "other" not in said]
+    assert joined == [f"{name} {what}" for name in ("first", "second", "slow") for what in ("begins", "ends")]
+    assert told.index("other begins") < told.index("second begins")

@@ -1,19 +1,23 @@
 """What is turned away before the page hears of it: bodies that are too long, more requests at once than there is room
 for, and addresses that gradio would fetch.
 
-Sees a request's head alone. What was let in and has to wait is counted by gradio's queue.
+Goes by a request's head alone. What was let in and has to wait is counted by gradio's queue.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 from gradio.route_utils import API_PREFIX
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 WORKING = ("run", "api", "process_recording")
-"""Routes of gradio that do the work while the request waits; the others put it into the queue, or do none."""
+"""Routes of gradio that do the work while the request waits."""
+
+JOINING = ("call", "queue")
+"""Routes of gradio that put it into the queue. For a new visitor that takes its event loop some 20 ms."""
 
 
 class Gate:
@@ -21,7 +25,8 @@ class Gate:
 
     max_bytes: of a body, which has to say its length, so that nothing is read or kept of one that is too long.
     max_at_once: requests that one route of gradio is sent; max_working: that one is which does its work past the queue.
-    own_limits: starts of the paths of routes that count what they are sent themselves.
+    Those that join the queue do so one after the other, and who asks for something else comes in between. own_limits:
+    starts of the paths of routes that count what they are sent themselves.
     """
 
     def __init__(
@@ -30,6 +35,7 @@ class Gate:
         self.app, self.max_bytes, self.own_limits = app, max_bytes, own_limits
         self.max_at_once, self.max_working = max_at_once, max_working
         self.inside: Counter[str] = Counter()
+        self.turn = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith(self.own_limits):
@@ -45,10 +51,27 @@ class Gate:
             return await busy(scope, receive, send)
         self.inside[door] += 1
         try:
-            await self.app(scope, receive, send)
+            await (self._in_turn if door in JOINING else self.app)(scope, receive, send)
         finally:
             self.inside[door] -= 1
             self.inside = +self.inside  # without the empty ones: anybody can name a door
+
+    async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The turn begins when the body has arrived, so that nobody waits for a slow line."""
+        is_mine = False
+
+        async def received() -> Message:
+            nonlocal is_mine
+            message = await receive()
+            if not is_mine and not message.get("more_body"):
+                is_mine = await self.turn.acquire()
+            return message
+
+        try:
+            await self.app(scope, received, send)
+        finally:
+            if is_mine:
+                self.turn.release()
 
     def _refusal(self, headers: dict[bytes, bytes], route: str) -> JSONResponse | None:
         """For what a request is, whatever else goes on."""
