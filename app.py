@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 
@@ -13,6 +15,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 from demo import logs
 from demo.errors import EXIT_DONE, BadInput, command
+from demo.scratch import Scratch
 from demo.settings import Settings
 
 
@@ -24,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if settings.is_open:
         who = f"whoever reaches {settings.host} can tag, save, read and delete all corrections"
         print(f"warning: {who}: --auth none asks nobody who is there", file=sys.stderr)
+    scratch = Scratch()
+    atexit.register(scratch.close)
+    tempfile.tempdir = str(scratch.folder)  # for gradio too, which asks when it is imported
     from demo.albums import Albums
     from demo.models import Models  # loads PyTorch, which --help and a wrong flag need not wait for
     from demo.retrain import Retraining

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -92,14 +95,14 @@ def file(path: str) -> dict[str, object]:
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[Server]:
-    """The app on the tiny checkpoint, settings half from flags, half from the environment."""
-    folder, port = tmp_path_factory.mktemp("app"), free_port()
+@contextmanager
+def started(folder: Path, checkpoint: Path, *arguments: str, **changes: str) -> Iterator[Server]:
+    """The app on a checkpoint, in a process of its own that ends with SIGTERM."""
+    port = free_port()
     process = subprocess.Popen(
-        [*APP, "--model", str(tiny_checkpoint), "--port", str(port)],
+        [*APP, "--model", str(checkpoint), "--port", str(port), *arguments],
         cwd=folder,
-        env=environment(TAGLOOP_CORRECTIONS="mine", TAGLOOP_DEVICE="cpu"),
+        env=environment(TAGLOOP_DEVICE="cpu", **changes),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -109,9 +112,28 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> I
     server = Server(f"http://127.0.0.1:{port}", process, folder)
     yield server
     server.client.close()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     process.wait(60)
     process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[Server]:
+    """The app on the tiny checkpoint, settings half from flags, half from the environment."""
+    with started(tmp_path_factory.mktemp("app"), tiny_checkpoint, TAGLOOP_CORRECTIONS="mine") as server:
+        yield server
+
+
+def test_what_was_uploaded_is_gone_when_the_server_has_ended(
+    tmp_path: Path, tiny_checkpoint: Path, make_image: Callable[..., bytes]
+) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    with started(tmp_path, tiny_checkpoint, TMPDIR=str(temporary)) as server:
+        path = server.upload(make_image(1))
+        assert Path(path).is_relative_to(temporary)
+        assert Path(path).exists()
+    assert list(temporary.iterdir()) == []
 
 
 def test_programs_tag_and_save(server: Server, make_image: Callable[..., bytes]) -> None:
@@ -187,3 +209,30 @@ def test_an_interrupt_ends_the_app_and_so_does_sigterm(
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "Traceback" not in errors
+    assert '"event"' not in errors, "on one's own machine nobody asked for that"
+
+
+def test_a_server_that_is_open_to_others_says_so_and_its_health_sees_a_full_disk(
+    tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    port = free_port()
+    process = subprocess.Popen(
+        [*APP, "--model", str(tiny_checkpoint), "--port", str(port), "--host", "0.0.0.0", "--auth", "none"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert f":{port}" in process.stdout.readline()
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))  # no file grows over that
+    answer = httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=60)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    told = {"status": "failing", "model": "ok", "disk": "Nothing can be saved: File too large."}
+    assert (answer.status_code, answer.json()) == (503, told)
+    assert process.returncode == 0
+    assert "warning: whoever reaches 0.0.0.0 can tag, save, read and delete all corrections" in errors
+    events = [json.loads(line) for line in errors.splitlines() if line.startswith("{")]
+    assert [event["event"] for event in events] == ["model_loaded", "start", "refused", "stop"]
+    assert (events[1]["public"], events[1]["login"], events[2]["status"]) == (True, False, 503)
