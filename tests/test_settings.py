@@ -173,12 +173,13 @@ def test_the_page_has_the_limits_of_the_settings():
     assert "MAX_CHIPS" in scripts
 
 
-@pytest.mark.parametrize(
-    "command", ["demo.finetune", "demo.evaluate", "demo.tag", "demo.export", "demo.publish", "demo.sync"]
-)
+@pytest.mark.parametrize("command", ["finetune", "evaluate", "tag", "export", "publish", "sync"])
 def test_help_names_every_flag_and_its_variable(command):
     done = subprocess.run(
-        [sys.executable, "-m", command, "--help"], capture_output=True, text=True, cwd=Path(__file__).parents[1]
+        [sys.executable, "-m", f"demo.{command}", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
     )
     assert done.returncode == 0
     for flag in COMMANDS[command]:

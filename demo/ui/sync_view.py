@@ -30,8 +30,8 @@ class SyncNotice:
             who = Message("the dataset {dataset} on the Hub, which everybody can read", dataset=there.name)
         told = Message(
             "What you save is kept: the photo, your decisions, the time, and your name if you logged in. It goes to "
-            "{who}, the photo without its place, camera and other metadata. You can delete your rows on the Corrections "
-            "tab: within {minutes} minutes they leave the dataset, though not its history.",
+            "{who}, the photo without its place, camera and other metadata. You can delete your rows on the "
+            "Corrections tab: within {minutes} minutes they leave the dataset, though not its history.",
             who=who,
             minutes=minutes,
         )
