@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from demo.rows import shortened
 from demo.settings import EMBEDDED_CHECKPOINT
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _FRONT_MATTER = re.compile(r"\s*---\s*\n(.*?)\n---\s*(\n|$)", re.DOTALL)
 def text(checkpoint: Checkpoint, base: Checkpoint) -> str:
     """Markdown with a Hub front matter, of a checkpoint that was fine-tuned from `base`."""
     names, metrics = checkpoint.labels.names, checkpoint.metrics
-    shown = ", ".join(f"`{name}`" for name in names[:100]) + (" …" if len(names) > 100 else "")
+    shown = ", ".join(map(_code, names[:100])) + (" …" if len(names) > 100 else "")
     return f"""---
 {_front_matter_from(base)}
 ---
@@ -68,6 +69,14 @@ On {metrics["images"]} {metrics["split"]} images, {metrics["known_cells"]} known
 ## Labels
 {len(names)}: {shown}
 """
+
+
+def _code(name: str) -> str:
+    """A label as a code span, in which no part of it is markup; shortened, and on one line."""
+    text = " ".join(shortened(name).splitlines())
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    pad = " " if text.strip() and (text[0] in "` " or text[-1] in "` ") else ""  # one on each side is not shown
+    return f"{fence}{pad}{text}{pad}{fence}"
 
 
 def _more_than_timm(checkpoint: Checkpoint) -> str:

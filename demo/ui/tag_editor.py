@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -48,7 +49,7 @@ class EditorState:
     """A tagged image, L labels.
 
     key: names image and model, comes back in `Decisions.key`.
-    names: L distinct strings without line breaks, in logit order.
+    names: L distinct strings, in logit order.
     scores: (L,) float32 in [0, 1].
     threshold: the recommended one, rounded to the slider's 0.001.
     curve: equally long lists `threshold` (rising), `precision`, `recall` and `f1` on the checkpoint's validation
@@ -134,21 +135,20 @@ class TagEditor(gr.HTML):
             return None
         if isinstance(value, Status):
             return {"revision": next(_revisions), **for_page(asdict(value))}
-        names, scores = "\n".join(value.names), np.asarray(value.scores, dtype="<f4")
+        scores = np.asarray(value.scores, dtype="<f4")
         if scores.shape != (len(value.names),) or not np.isfinite(scores).all():
             raise ValueError(f"{len(value.names)} labels need as many finite scores; these are {scores.shape}.")
-        if names.count("\n") != max(len(value.names) - 1, 0):
-            raise ValueError("A label name holds a line break.")
         if value.categories and len(value.categories) != len(value.names):
             raise ValueError(f"{len(value.names)} labels need as many categories, not {len(value.categories)}.")
-        groups = _groups(value.categories, value.exclusive)
+        groups, known = _groups(value.categories, value.exclusive), set(value.names)
         places = {category: place for place, category in enumerate(groups)}
         recommended = round(float(value.threshold), 3)
         tuned = [recommended if threshold is None else threshold for threshold in value.thresholds or ()]
         return {
             "revision": next(_revisions),
             "key": value.key,
-            "names": names,
+            "names": json.dumps(list(value.names)),
+            "foreign": [label for label in (*value.confirmed, *value.rejected) if label not in known],
             "scores": _encode(scores),
             "threshold": recommended,
             "curve": value.curve and dict(value.curve),
@@ -175,26 +175,28 @@ class TagEditor(gr.HTML):
             return None
         try:
             return _decisions(**payload)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise gr.Error("The page sent something unreadable. Reload it.", print_exception=False) from error
 
 
 def _decisions(
     key: str, names: str, scores: str, threshold: float, thresholds: str | None, slider: float, tuned: bool,
     categories: list[str], membership: str | None, exclusive: list[bool], levels: list[float | None],
-    confirmed: list[str], rejected: list[str], reviewed: str, **_: object,
+    confirmed: list[str], rejected: list[str], foreign: list[str], reviewed: str, **_: object,
 ) -> Decisions:  # fmt: skip
     """What the person saw. Raises TypeError or ValueError for what the page would not send."""
-    lists = (categories, exclusive, levels, confirmed, rejected)
-    for argument, kind in ((key, str), (names, str), (tuned, bool), *((each, list) for each in lists)):
+    vocabulary = json.loads(names)
+    lists = (vocabulary, foreign, categories, exclusive, levels, confirmed, rejected)
+    for argument, kind in ((key, str), (tuned, bool), *((each, list) for each in lists)):
         _check(isinstance(argument, kind))
     _check(0 <= threshold <= 1 and 0 <= slider <= 1 and reviewed in ("listed", "all"))
     values = _decode(scores)
-    vocabulary = names.split("\n") if len(values) else []
     known, on, off = set(vocabulary), set(confirmed), set(rejected)
+    may_be_odd = known | set(foreign)  # a person types no such name, but models and rows hold any
     _check(len(vocabulary) == len(values) and len(on | off) == len([*confirmed, *rejected]))
+    _check(all(isinstance(label, str) for label in (*vocabulary, *foreign, *confirmed, *rejected)))
     for label in (*confirmed, *rejected):
-        _check(isinstance(label, str) and (label in known or _is_new(label)))
+        _check(label in may_be_odd or _is_new(label))
     cuts = np.array([slider if level is None else level for level in levels] or [slider], np.float64)
     groups = _decode(membership) if categories else np.zeros(len(values))
     _check(len(categories) == len(exclusive) == len(levels) and bool(((cuts >= 0) & (cuts <= 1)).all()))

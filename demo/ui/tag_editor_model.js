@@ -45,7 +45,7 @@ const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
 class Tags {
   constructor({ names, scores, categories, membership, exclusive, threshold, thresholds, ...rest }) {
     this.scores = decodeFloats(scores);
-    this.names = this.scores.length ? names.split("\n") : [];
+    this.names = JSON.parse(names);
     this.positions = new Map(this.names.map((name, position) => [name, position]));
     this.membership = membership ? decodeFloats(membership) : new Float32Array(this.scores.length);
     this.groups = [...categories, undefined].map((category, i) => ({

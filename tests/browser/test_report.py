@@ -1,8 +1,9 @@
-"""The report file in Chromium: hostile names stay text, nothing is asked for, nothing sticks out of a phone."""
+"""The report file in Chromium: nothing is asked for, nothing sticks out of a phone. Its names are in tests/faults."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +21,9 @@ TAG = "<img src=//example.org/x onerror=document.title='hit'>"
 NAMES = (TAG, "${1+1}", "\u202egnp.exe", "a" * 10_000, "<script>", "猫")
 
 
-@pytest.fixture
-def written(tmp_path: Path, make_image, loaded_tiny: Checkpoint) -> Path:
+def write_report(folder: Path, make_image: Callable[..., bytes], loaded_tiny: Checkpoint) -> Path:
     """A report of sixty photos and six labels with hostile names."""
-    paths = [tmp_path / f"{seed}.png" for seed in range(60)]
+    paths = [folder / f"{seed}.png" for seed in range(60)]
     for seed, path in enumerate(paths):
         path.write_bytes(make_image(seed, (40, 30)))
     rng = np.random.default_rng(0)
@@ -35,18 +35,14 @@ def written(tmp_path: Path, make_image, loaded_tiny: Checkpoint) -> Path:
     measured = Scores("valid", scores[photos.is_valid], scores, scores[::-1].copy())
     metrics = measure(new, loaded_tiny, photos, measured, measured, flags).metrics
     history = [{"phase": "head", "epoch": epoch, "loss": 1 / epoch} for epoch in range(1, 9)]
-    file = tmp_path / "report.html"
+    file = folder / "report.html"
     file.write_text(report.page(metrics, history, dict(zip(photos.file_names, paths, strict=True))), encoding="utf-8")
     return file
 
 
-def test_hostile_names_are_shown_as_they_are_and_do_nothing(page: Page, written: Path) -> None:
-    page.goto(written.as_uri())
-    assert page.title().startswith("Better")
-    for name in (NAMES[0], NAMES[1], NAMES[2], NAMES[4], NAMES[5]):
-        assert page.get_by_text(name, exact=True).count() >= 1
-    assert page.evaluate("document.scripts.length") == 0
-    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+@pytest.fixture
+def written(tmp_path: Path, make_image: Callable[..., bytes], loaded_tiny: Checkpoint) -> Path:
+    return write_report(tmp_path, make_image, loaded_tiny)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -16,19 +16,6 @@ from demo.thresholds import Curve
 from demo.ui.tag_editor import Decisions, EditorState, Status, TagEditor
 from tests.browser.editor_bench import CONTRASTS, CURVE, SKY, SWEEP, Bench, Editor, made_up, open_editor, state
 
-HOSTILE = (
-    '<img src=x onerror="throw 1">',
-    "${1+1}",
-    "\\m/",
-    "{{value}}",
-    "`tick`",
-    '"] , [data-x="',
-    "a\u202ereversed\u200f",
-    "  two  spaces  ",
-    "@children",
-    "x" * 10_000,
-)
-
 
 @pytest.mark.parametrize("labels", [20, 10_861])
 def test_the_count_is_numpys_at_every_stop_of_the_slider_and_no_request_leaves(editor: Editor, labels: int) -> None:
@@ -190,23 +177,6 @@ def test_earlier_decisions_and_a_note_are_shown(editor: Editor) -> None:
     expect(editor.count).to_have_text("4")
     expect(editor.slider).to_have_value("0.5")
     expect(editor.status).to_have_text("Saved before.")
-
-
-def test_names_are_text_whatever_they_hold(editor: Editor) -> None:
-    editor.push(EditorState("hostile", HOSTILE, np.linspace(0.9, 0.5, len(HOSTILE), dtype=np.float32), 0.35))
-    shown = editor.root.locator(".chip bdi").evaluate_all("nodes => nodes.map(node => node.textContent)")
-    labels = editor.root.locator(".chip").evaluate_all("nodes => nodes.map(node => node.dataset.label)")
-    assert shown == labels == list(HOSTILE)
-    assert editor.root.locator("img").count() == 0
-    box = editor.root.bounding_box()
-    assert editor.chip(HOSTILE[-1]).bounding_box()["width"] <= box["width"]
-    editor.field.fill("\\m")
-    expect(editor.options.first).to_contain_text("\\m/")
-    editor.press("Enter")
-    editor.chip("${1+1}").click()
-    decisions = editor.save()
-    assert decisions.labels == (HOSTILE[0], *HOSTILE[2:])
-    assert (decisions.confirmed, decisions.rejected) == (("\\m/",), ("${1+1}",))
 
 
 def test_adding_matches_inside_words_and_takes_the_exact_name_first(editor: Editor) -> None:
@@ -424,7 +394,7 @@ def test_nothing_sticks_out_of_a_narrow_screen(page: Page, bench: Bench) -> None
             assert at["x"] + at["width"] <= right
 
 
-NAMES = st.lists(st.text(st.characters(exclude_characters="\n", codec="utf-8"), min_size=1), unique=True, max_size=8)
+NAMES = st.lists(st.text(st.characters(codec="utf-8"), min_size=1), unique=True, max_size=8)
 
 
 @given(NAMES, st.data(), st.integers(0, 1000))
@@ -439,12 +409,24 @@ def test_what_is_pushed_comes_back_as_decisions(names: list[str], data: st.DataO
     assert decisions.rejected == tuple(names[1:2])
 
 
+def test_decisions_of_before_come_back_on_labels_that_nobody_could_type() -> None:
+    editor, odd = TagEditor(render=False), ("two\nlines", " blank ", "x" * 10_000)
+    pushed = editor.postprocess(state(confirmed=odd[:2], rejected=odd[2:]))
+    decisions = editor.preprocess(pushed)
+    assert (decisions.new, decisions.confirmed, decisions.rejected) == (odd[:2], odd[:2], odd[2:])
+
+
 @pytest.mark.parametrize(
     "forged",
     [
         {"key": 1},
         {"names": ["sky"]},
         {"names": "sky"},
+        {"names": '["sky"]'},
+        {"names": '[["sky"], 1, 2, 3, 4, 5, 6, 7]'},
+        {"names": "[" * 100_000},
+        {"foreign": "sky"},
+        {"foreign": [3]},
         {"scores": "AAAA"},
         {"scores": None},
         {"scores": base64.b64encode(np.full(8, np.nan, "<f4").tobytes()).decode()},
@@ -478,9 +460,7 @@ def test_a_forged_payload_is_refused(forged: dict[str, object]) -> None:
             editor.preprocess({key: value for key, value in sent.items() if key != name} | {"scores": "AAAA"})
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"scores": np.float32([0.5])}, {"scores": np.full(8, np.nan)}, {"names": ["a\nb", *SKY[1:]]}]
-)
+@pytest.mark.parametrize("wrong", [{"scores": np.float32([0.5])}, {"scores": np.full(8, np.nan)}])
 def test_a_state_that_the_page_could_not_show_is_a_bug_of_the_caller(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"scores|line break"):
+    with pytest.raises(ValueError, match="scores"):
         TagEditor(render=False).postprocess(state(**wrong))
