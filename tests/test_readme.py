@@ -29,6 +29,18 @@ def test_every_flag_that_it_names_belongs_to_the_command():
         assert set(re.findall(r"--[a-z-]+", line.partition("#")[0])) <= known
 
 
+def test_every_test_that_the_promises_name_exists():
+    named, last = 0, None
+    for path, test in re.findall(
+        r"`(…|[\w./…]+\.py)(?:::(\w+))?`", (ROOT / "docs/promises.md").read_text(encoding="utf-8")
+    ):
+        file = last if path == "…" else ROOT / path.replace("…", "tests/faults/")
+        last, named = file, named + 1
+        assert file.is_file(), path
+        assert not test or f"def {test}(" in file.read_text(encoding="utf-8"), test
+    assert named > 15
+
+
 @pytest.mark.parametrize("key", ["title", "sdk: gradio", "sdk_version", "python_version", "app_file: app.py"])
 def test_it_begins_with_what_a_space_needs(key):
     front = README.split("---")[1]
