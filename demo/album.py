@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from demo import logs
 from demo.batches import scored
 from demo.errors import BadInput, DemoError, ImageRejected
 from demo.images import decode, extension, thumbnail
@@ -259,8 +260,11 @@ class Sheet:
                 with self._lock:
                     if not self._is_wanted or self.done >= len(self.album):
                         self._thread = None
+                        since, had = self._started
+                        logs.event("photos_tagged", count=self.done - had, seconds=time.monotonic() - since)
                         return
         except Exception as error:
+            logs.event("error", "error", exception=type(error).__name__)
             self.error = str(error) if isinstance(error, DemoError) else f"{type(error).__name__}: {error}"
             self._thread = None
 

@@ -128,8 +128,8 @@ class Settings:
     retraining: whether the page offers fine-tuning.
 
     max_models: how many models are in memory, the server's own among them; a ViT-L takes 1.2 GB. max_upload_bytes: one
-    image. max_queue_length: events that wait for their turn, of each kind of work; at a tenth of a second each the last
-    one is seen to within seconds, and who comes later is told so at once.
+    image. max_queue_length: events that wait for their turn, of all kinds; at a tenth of a second each the last one is
+    seen to within seconds, and who comes later is told so at once.
 
     max_album_photos, max_album_bytes: of what one visitor uploads to work through, on the server's disk, the photos in
     a zip each counting. On one's own machine a folder of any camera; of strangers an evening's work. max_albums:

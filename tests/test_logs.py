@@ -15,10 +15,13 @@ import gradio as gr
 import pytest
 
 from demo import logs
+from demo.album import Album
+from demo.checkpoint import Checkpoint
 from demo.errors import CheckpointError, ImageRejected
 from demo.models import Models
 from demo.retrain import Retraining
 from demo.settings import Settings
+from demo.tagger import Tagger
 from demo.ui.watching import watch_events
 
 
@@ -75,6 +78,21 @@ def test_loads_of_models_are_events_and_so_are_those_that_fail(
     assert (loaded["event"], loaded["level"]) == ("model_loaded", "info")
     assert loaded["seconds"] > 0
     assert (failed["event"], failed["level"], failed["kind"]) == ("model_failed", "error", "CheckpointError")
+
+
+def test_photos_that_are_tagged_in_the_background_are_one_event_and_a_model_that_breaks_is_an_error(
+    stream: io.StringIO, loaded_tiny: Checkpoint, image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tagger = Tagger(loaded_tiny, "cpu")
+    for forward in (tagger.forward, lambda pixels: 1 / 0):
+        monkeypatch.setattr(tagger, "forward", forward)
+        sheet = Album(sorted(image_folder.iterdir())).sheet(tagger)
+        sheet.start(tagger)
+        if thread := sheet._thread:
+            thread.join(60)
+    tagged, failed = told(stream)
+    assert (tagged["event"], tagged["count"]) == ("photos_tagged", 8)
+    assert (failed["event"], failed["exception"]) == ("error", "ZeroDivisionError")
 
 
 @pytest.mark.parametrize(("code", "level"), [(0, "info"), (2, "warning")])
