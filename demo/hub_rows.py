@@ -310,7 +310,7 @@ def _explain(error: Exception, name: str) -> HubError:
     """What happened, why and what next; never the address of an upload, which is signed."""
     while isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # why an upload failed, rather than that it did
-    what = f"The dataset {name} could not be reached."
+    what = f"The dataset {name} cannot be synced."
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
         if status == 412:

@@ -45,9 +45,11 @@ COMMIT_BYTES = 64 * 2**20
 
 COMMIT_ROWS = 500
 ROWS_AT_ONCE = 16
-"""Of pictures that are fetched and kept together."""
+"""Whose pictures are fetched and kept together."""
 
 RETRY_SECONDS = 15
+"""After a failure, twice as long after each further one, and never longer than the interval."""
+
 STOP_SECONDS = 8
 """For the last push when the app ends: whoever stops a container gives it ten seconds or more."""
 
@@ -84,6 +86,7 @@ class Sync:
         self._on_the_way: dict[bytes, Key] = {}  # lines that it may have, until the answer is there
         self._unfit: list[str] = []  # rows that cannot be pushed or taken in, and why
         self._missing: set[Key] = set()  # rows that are there, and neither here nor deleted here
+        self._is_behind = False  # more is missing than one round took in
         self._synced_at = self._error = ""
         self._turn, self._view, self._stop = threading.Lock(), threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
@@ -142,7 +145,7 @@ class Sync:
                 logs.event("synced", rows=len(self._synced), seconds=time.monotonic() - began)
             took, interval = time.monotonic() - began, 60 * self.minutes
             # A row that is saved right after one push took its rows is on the Hub when the next one ends.
-            pause = max(interval - 2 * took, interval / 2)
+            pause = 0 if self._is_behind else max(interval - 2 * took, interval / 2)
             self._stop.wait(min(pause, RETRY_SECONDS * 2 ** (failures - 1)) if failures else pause)
 
     def _push(self) -> None:
@@ -215,11 +218,14 @@ class Sync:
         return deleted
 
     def _take_in(self) -> None:
+        """Take in what is missing; some of it where it is so much that what is saved meanwhile would wait too long."""
+        began, self._is_behind = time.monotonic(), False
         for rows, unfit in taken_in(self.there, self._missing, self.corrections):
             self._synced = self._synced | {to_line(row): key_of(row.file_name, row.annotator) for row in rows}
             self._unfit += unfit
-            if self._stop.is_set():
-                break
+            if self._stop.is_set() or time.monotonic() - began > 60 * self.minutes / 4:
+                self._is_behind = True
+                return
 
     def _complaint(self) -> str:
         """What stays behind though all went well."""

@@ -332,7 +332,7 @@ def test_a_request_that_fails_anywhere_loses_nothing_and_doubles_nothing(
 def test_a_row_that_is_deleted_while_it_is_in_doubt_whether_it_arrived_goes(hub, corrections, synced):
     row = give(corrections)
     hub.fail("/commit/", carried_out=True, times=1)
-    with pytest.raises(HubError, match="could not be reached"):
+    with pytest.raises(HubError, match="cannot be synced"):
         synced.exchange()
     assert synced.state().waiting == 1
     corrections.delete(row.file_name)
@@ -487,6 +487,31 @@ def test_a_stop_waits_no_longer_than_it_is_told(hub, corrections, synced):
         synced.close(0.1)
     synced._thread.join()
     assert len(rows(hub)) == 1
+
+
+def test_rows_that_are_saved_while_many_are_taken_in_do_not_wait_for_all_of_them(
+    hub, corrections, synced, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sync, "ROWS_AT_ONCE", 1)
+    for seed in range(12):
+        give(corrections, seed)
+    synced.exchange()
+    fresh = Corrections(tmp_path / "fresh")
+    restarted, restore = Sync(fresh, HubRows(DATASET), 0), fresh.restore  # no time to take in more than a few at once
+    pushed_at = []
+
+    def restore_and_save(*arguments: object) -> None:
+        restore(*arguments)
+        if len(fresh.rows()) == 1:
+            give(fresh, 99)
+        pushed_at.append(len(rows(hub)))
+
+    monkeypatch.setattr(fresh, "restore", restore_and_save)
+    restarted.start()
+    until(lambda: len(fresh.rows()) == 13 and restarted.state().waiting == 0)
+    restarted.close()
+    assert pushed_at == [12, *[13] * 11]
+    assert same(rows(hub), fresh.rows())
 
 
 def test_a_bug_does_not_end_what_keeps_the_rows(hub, corrections, synced, monkeypatch, capfd):

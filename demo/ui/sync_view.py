@@ -31,7 +31,7 @@ class SyncNotice:
         told = Message(
             "What you save is kept: the photo, your decisions, the time, and your name if you logged in. It goes to "
             "{who}, the photo without its place, camera and other metadata. You can delete your rows on the "
-            "Corrections tab: within {minutes} minutes they leave the dataset, though not its history.",
+            "Corrections tab: within {minutes} min they leave the dataset, though not its history.",
             who=who,
             minutes=minutes,
         )
@@ -56,8 +56,8 @@ class SyncState:
         if state.waiting:
             told = Message.many(
                 state.waiting,
-                "{count} change is saved here; it is synced with {dataset} within {minutes} minutes.",
-                "{count} changes are saved here; they are synced with {dataset} within {minutes} minutes.",
+                "{count} change is saved here; it is synced with {dataset} within {minutes} min.",
+                "{count} changes are saved here; they are synced with {dataset} within {minutes} min.",
                 dataset=dataset,
                 minutes=minutes,
             )

@@ -69,7 +69,7 @@ def test_a_visitor_knows_what_is_kept_where_and_finds_it_again_after_a_restart(
         page.get_by_test_id("save").click()
         expect(page.get_by_test_id("status")).to_have_attribute("data-state", "saved")
         tab = corrections(page, url)
-        expect(tab).to_contain_text(f"1 change is saved here; it is synced with {DATASET} within 60 minutes.")
+        expect(tab).to_contain_text(f"1 change is saved here; it is synced with {DATASET} within 60 min.")
         expect(tab).to_contain_text("saved, not synced yet")
         page.goto("about:blank")  # or it would tell that the server is gone
     head = hub.repo(DATASET, "dataset").head.files
