@@ -5,7 +5,6 @@ The real one is olah. It cannot be made to fail on demand, so the faults come fr
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import re
@@ -23,26 +22,8 @@ import pytest
 from demo import hub
 from demo.checkpoint import save_checkpoint
 from tests.faulty_hub import COMMIT, Faults, contents, serve_faulty
+from tests.hub_client import FETCH, ROOT, TOKEN, Client, run_client
 from tests.hub_server import HubServer, free_port, serve_hub
-
-ROOT = Path(__file__).parent.parent
-TOKEN = "hf_canaryCanaryCanary"
-
-FETCH = """
-import json, subprocess, sys, time
-from demo import hub
-from demo.errors import HubError
-results = []
-for ref in sys.argv[1:]:
-    started = time.perf_counter()
-    try:
-        folder, commit = hub.fetch(ref)
-        result = {"commit": commit, "folder": str(folder)}
-    except HubError as error:
-        result = {"error": str(error)}
-    results.append(result | {"seconds": time.perf_counter() - started})
-print(json.dumps(results))
-"""
 
 SCORE = """
 import json, sys, warnings
@@ -62,39 +43,6 @@ with torch.inference_mode():
 np.savez(sys.argv[2], **logits)
 print(json.dumps(identities))
 """
-
-
-def run_client(code: str, *arguments: object, endpoint: str, home: Path, **environment: str) -> object:
-    """What `code` prints, as JSON, from a process with that HF_ENDPOINT and HF_HOME; it must not leak the token."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
-    settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_TELEMETRY": "1"}
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    done = subprocess.run(
-        command, cwd=ROOT, env=kept | settings | environment, capture_output=True, text=True, timeout=120
-    )
-    assert TOKEN not in done.stdout + done.stderr
-    assert "canary" not in (done.stdout + done.stderr).lower()
-    assert "Traceback" not in done.stderr
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-@dataclass
-class Client:
-    """One HF_HOME, asking one endpoint after another."""
-
-    home: Path
-
-    def fetch(self, ref: str, endpoint: str, **environment: str) -> dict[str, object]:
-        (result,) = run_client(FETCH, ref, endpoint=endpoint, home=self.home, **environment)
-        return result
-
-    def refused(self, ref: str, endpoint: str, within_seconds: float = 10, **environment: str) -> str:
-        """The message of a fetch that fails in time."""
-        result = self.fetch(ref, endpoint, **environment)
-        assert "error" in result, result
-        assert result["seconds"] < within_seconds, result
-        return result["error"]
 
 
 @pytest.fixture
@@ -206,12 +154,6 @@ def test_a_repo_or_revision_that_is_not_there_is_named(server: HubServer, publis
     assert "owner/nothing" in message
     assert "does not exist, or it is private" in message
     assert "owner/name@no-such-tag" in client.refused("owner/name@no-such-tag", server.endpoint)
-
-
-def test_not_cached_and_offline_is_a_clear_message_within_two_seconds(client: Client) -> None:
-    result = client.fetch("owner/name", "http://127.0.0.1:9", HF_HUB_OFFLINE="1")
-    assert result["seconds"] < 2
-    assert result["error"].startswith("owner/name is not in the local cache. HF_HUB_OFFLINE is set.")
 
 
 def test_the_command_line_ends_with_the_message_and_exit_code_2(tmp_path: Path, image_folder: Path) -> None:
@@ -330,29 +272,6 @@ def test_a_commit_that_is_cached_whole_is_not_asked_for(client: Client, faults: 
     assert contents(Path(client.fetch(ref, endpoint)["folder"])) == faults.files
 
 
-STATUSES = {
-    401: "Set HF_TOKEN",
-    403: "It answered 403: not allowed. Set HF_TOKEN",
-    404: "It answered 404: there is nothing of that name.",
-    429: "It answered 429: too many requests. Wait a minute",
-    500: "It answered 500: a fault of its own. Try again later",
-    503: "It answered 503: a fault of its own. Try again later",
-}
-
-
-@pytest.mark.parametrize("status", STATUSES)
-def test_each_refusal_has_its_message_at_once_and_the_next_try_works(
-    client: Client, faults: Faults, endpoint: str, status: int
-) -> None:
-    faults.status = status
-    message = client.refused("owner/name", endpoint)
-    assert STATUSES[status] in message
-    assert "owner/name" in message
-
-    faults.status = 200
-    assert contents(Path(client.fetch("owner/name", endpoint)["folder"])) == faults.files
-
-
 @pytest.mark.parametrize("name", ["model.safetensors", "selected_tags.csv"])
 @pytest.mark.parametrize("status", [401, 403, 500])
 def test_a_refusal_half_way_leaves_nothing_that_loads(
@@ -392,20 +311,6 @@ def test_a_cached_checkpoint_outlives_a_hub_that_refuses(
     result = client.fetch("owner/name", endpoint)
     assert result["commit"] == COMMIT
     assert result["seconds"] < 10
-
-
-@pytest.mark.parametrize("cut", ["and goes on", "and starts over"])
-def test_a_connection_cut_in_mid_file_ends_soon_and_the_next_try_works(
-    client: Client, faults: Faults, endpoint: str, cut: str
-) -> None:
-    faults.cut = cut
-    message = client.refused("owner/name", endpoint)
-    assert message.startswith("model.safetensors of owner/name did not arrive.")
-    assert "Check the connection" in message
-    assert "is not in the local cache" in client.refused("owner/name", endpoint, HF_HUB_OFFLINE="1")
-
-    faults.cut = ""
-    assert contents(Path(client.fetch("owner/name", endpoint)["folder"])) == faults.files
 
 
 def test_an_endpoint_that_refuses_connections_is_named(client: Client) -> None:

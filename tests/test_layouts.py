@@ -26,8 +26,8 @@ from demo.errors import CheckpointError, ImageRejected
 from demo.images import decode
 from demo.tagger import Tagger
 from tests.families import CATEGORIES, FAMILIES, LABELS, THRESHOLDS, Family, wd, write_json
+from tests.hub_client import run_client
 from tests.hub_server import serve_hub
-from tests.test_hub import run_client
 
 LARGEST = 1e-5
 SLUGS = {name: "owner/" + name.lower().replace(" ", "-").replace(",", "") for name in FAMILIES}
