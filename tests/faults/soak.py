@@ -226,8 +226,8 @@ def main() -> int:
             server.end(signal.SIGKILL)
             server.start()
         time.sleep(max(0.0, began + half - time.monotonic()))
-        samples: list[float] = []
-        while time.monotonic() < began + 2 * half:
+        samples, ends = [server.megabytes()], time.monotonic() + half  # starting again may have taken longer
+        while time.monotonic() < ends:
             samples.append(server.megabytes())
             time.sleep(1)
         stop.set()
