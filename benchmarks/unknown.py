@@ -7,8 +7,8 @@ draw the thirds, the hidden cells and the order. The backbone is frozen througho
 once, so that the table is about the loss alone. mAP counts labels with positives in the last third.
 
 On 1,086 photos with 61 labels, from a ViT-Tiny of ImageNet (November 2026), new - old in mAP: distill and ignore
-+0.006, negative -0.018 with BCE; +0.002, +0.003, -0.002 with ASL. Between distill and ignore that is less than the seeds
-differ; negative loses in micro F1 too, 0.79 beside 0.83. The fewest decisions flipped with distill and BCE.
++0.006, negative -0.018 with BCE; +0.002, +0.003, -0.002 with ASL. Between distill and ignore that is less than the
+seeds differ; negative loses in micro F1 too, 0.79 beside 0.83. The fewest decisions flipped with distill and BCE.
 """
 
 from __future__ import annotations
