@@ -37,7 +37,7 @@ function tableRow(row) {
     row.reviewed === "all" && tr("everything reviewed"),
     row.held_out && tr("held out"),
     row.annotator && tr("by {annotator}", row),
-    row.is_synced !== null && (row.is_synced ? tr("saved and synced") : tr("saved, not synced yet")),
+    row.is_synced && tr("synced"),
   ])
     if (note) saved.append(make("small", { textContent: note }));
   saved.title = tr("UTC; model {model}", row);
