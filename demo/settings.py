@@ -50,7 +50,7 @@ MAX_FORM_BYTES = 2**20
 
 MAX_ZIP_LIST_BYTES = 8 * 2**20
 """Of a zip's list of its files, all of which is read before the first photo: 60,000 files with names of usual length,
-180,000 with none, which take 100 MB. How many photos may be in it is `max_album_photos`."""
+180,000 with none, which take 60 MB. How many photos may be in it is `max_album_photos`."""
 
 MAX_GRID_DECISIONS = 200_000
 """In one save of the grid: ten labels on each of 20,000 photos."""

@@ -38,9 +38,15 @@ def log_in(page: Page, url: str, name: str, password: str) -> None:
     expect(page.get_by_test_id("model").locator("b")).not_to_be_empty()
 
 
-def save(page: Page, data: bytes) -> None:
+def upload(page: Page, data: bytes) -> None:
     page.locator("input[type=file]").first.set_input_files(FilePayload(name="x.png", mimeType="image/png", buffer=data))
     expect(page.locator("[data-label]").first).to_be_visible()
+    expect(page.get_by_test_id("tag-editor")).to_have_attribute("data-view", "ready")
+
+
+def save(page: Page, data: bytes) -> None:
+    upload(page, data)
+    expect(page.get_by_test_id("status")).to_be_empty()  # nothing of theirs was saved on it before
     page.get_by_test_id("save").click()
     expect(page.get_by_test_id("status")).to_have_attribute("data-state", "saved")
 
@@ -54,6 +60,8 @@ def test_who_logs_in_tags_and_saves_under_their_name_and_sees_every_row_with_its
         page.context.clear_cookies()
     assert [row.annotator for row in Corrections(tmp_path / "corrections").rows()] == ["ann", "bob"]
     log_in(page, url, "ann", "secret")
+    upload(page, make_image(1))
+    expect(page.get_by_test_id("status")).to_contain_text("As you saved it")
     page.get_by_role("tab", name="Corrections").click()
     pictures = page.get_by_test_id("corrections").locator("img")
     expect(pictures).to_have_count(2)
