@@ -3,9 +3,9 @@
 Promises: a round pushes what the folder has and the dataset has not, in one commit or several, rows always together
 with their pictures; it goes by what the dataset truly holds, so an answer that was lost, a process that was killed and
 a second one that pushes beside it double nothing and lose nothing. A row that was saved is on the Hub within the
-interval while the Hub answers, and what is known to be there is *synced*. Rows that others pushed are taken in, so that
-people find theirs after a restart; deleted rows go there too, whoever pushed them. Pictures leave the machine without
-metadata (`demo.strip_metadata`).
+interval, while the Hub takes a push in a quarter of it, and what is known to be there is *synced*. Rows that others
+pushed are taken in, so that people find theirs after a restart; deleted rows go there too, whoever pushed them.
+Pictures leave the machine without metadata (`demo.strip_metadata`).
 
 Does not promise: that the history of the dataset forgets what was deleted, that is its owner's to clear; nor that a row
 deleted on one machine stays away where the disk of another still has it.
@@ -145,7 +145,7 @@ class Sync:
                 logs.event("synced", rows=len(self._synced), seconds=time.monotonic() - began)
             took, interval = time.monotonic() - began, 60 * self.minutes
             # A row that is saved right after one push took its rows is on the Hub when the next one ends.
-            pause = 0 if self._is_behind else max(interval - 2 * took, interval / 2)
+            pause = 0 if self._is_behind else max(0.9 * interval - 2 * took, interval / 2)
             self._stop.wait(min(pause, RETRY_SECONDS * 2 ** (failures - 1)) if failures else pause)
 
     def _push(self) -> None:
@@ -161,9 +161,10 @@ class Sync:
                     raise
 
     def _push_some(self) -> bool:
-        """One commit of what waits; whether there was anything.
+        """One commit of what waits, if there is anything; whether some of it was too much for that.
 
-        A line that the dataset had once is not pushed again: where it is there no more, somebody removed it.
+        What is saved meanwhile waits for the next round, or a busy server would commit without end. A line that the
+        dataset had once is not pushed again: where it is there no more, somebody removed it.
         """
         there = self.there
         with self._view:
@@ -174,9 +175,9 @@ class Sync:
         put: dict[Key, Put] = {}
         pushed: dict[bytes, Key] = {}
         vocabularies: dict[str, tuple[str, ...]] = {}
-        size, self._unfit = 0, []
+        size, is_full, self._unfit = 0, False, []
         for line, key in new.items():
-            if len(put) >= COMMIT_ROWS or size >= COMMIT_BYTES:
+            if is_full := len(put) >= COMMIT_ROWS or size >= COMMIT_BYTES:
                 break
             try:
                 row = from_line(line)
@@ -199,7 +200,7 @@ class Sync:
             there.change(put, gone, vocabularies)
         with self._view:
             self._synced, self._on_the_way = synced | pushed, {}
-        return bool(put or gone)
+        return is_full
 
     def _picture(self, row: Correction) -> tuple[bytes, str]:
         if not OWN_IMAGE.fullmatch(row.file_name):

@@ -25,6 +25,7 @@ from demo.corrections import Corrections, read_vocabulary
 from demo.errors import BadInput, CorrectionsError, HubError
 from demo.hub_rows import HubRows
 from demo.rows import HEADER, Correction
+from demo.settings import Settings
 from demo.sync import Sync
 from tests.hub_commits import OWNER, TOKEN, HubCommits, serve_commits
 
@@ -368,6 +369,15 @@ def test_without_a_token_or_a_name_nothing_starts(hub, corrections, monkeypatch)
         new_sync(corrections)
 
 
+def test_nothing_is_synced_unless_it_is_asked_for(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(sync, "disable_progress_bars", lambda: None)
+    folder = ["--corrections", str(tmp_path / "corrections")]
+    assert Sync.of(Settings.from_flags(folder, {})) is None
+    asked = Sync.of(Settings.from_flags([*folder, "--sync", DATASET], {"TAGLOOP_SYNC_MINUTES": "7"}))
+    assert (asked.there.name, asked.minutes, asked.corrections.folder) == (DATASET, 7, tmp_path / "corrections")
+    assert hub.requests == []
+
+
 # Others
 
 
@@ -433,15 +443,37 @@ def test_hostile_rows_of_a_dataset_are_not_taken_in(hub, corrections, synced):
     fine = give(corrections)
     synced.exchange()
     (path,) = (path for path in files(hub) if path.endswith("metadata.csv"))
-    line = files(hub)[path].removeprefix(HEADER)
-    outside = line.replace(b"images/", b"../../images/")
-    formula = line.replace(b"owner/model@1", b"=cmd()").replace(b"images/", b"images/a")
-    hub.repo(DATASET, "dataset").add("by hand", files(hub) | {path: HEADER + line + outside + formula})
+    line, folder = files(hub)[path].removeprefix(HEADER), path.rpartition("/")[0]
+    digest = fine.file_name[7:71].encode()
+    changes = {b"images/": b"../../images/", b"owner/model@1": b"=cmd()", b"0.5": b"nan"}
+    hostile, pictures = b"", {}
+    for number, (old, new) in enumerate(changes.items(), start=1):
+        other = b"%064d" % number
+        assert old in line
+        hostile += line.replace(old, new).replace(digest, other)
+        pictures[f"{folder}/images/{other.decode()}.png"] = photo(number)
+    hub.repo(DATASET, "dataset").add("by hand", files(hub) | pictures | {path: HEADER + line + hostile})
     fresh = Corrections(corrections.folder.parent / "fresh")
     with_fresh = new_sync(fresh)
     with_fresh.start().close()
-    assert fresh.rows() in ([fine], [])
+    assert fresh.rows() == [fine]
+    assert "3 rows cannot be synced" in with_fresh.state().error
     assert {path.name for path in corrections.folder.parent.iterdir()} == {"corrections", "fresh"}
+
+
+def test_a_server_on_which_people_save_all_the_time_makes_one_commit_a_round(hub, corrections, synced, monkeypatch):
+    give(corrections)
+    change, numbers = synced.there.change, itertools.count(1)
+
+    def change_and_save(*arguments: object) -> None:
+        change(*arguments)
+        give(corrections, next(numbers))
+
+    monkeypatch.setattr(synced.there, "change", change_and_save)
+    for rounds in range(1, 4):
+        synced.exchange()
+        assert len(commits(hub)) == 1 + rounds
+    assert synced.state().waiting == 1
 
 
 # In the background
