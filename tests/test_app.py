@@ -107,14 +107,19 @@ def started(folder: Path, checkpoint: Path, *arguments: str, **changes: str) -> 
         stderr=subprocess.STDOUT,
         text=True,
     )
-    line = process.stdout.readline()
-    assert f"127.0.0.1:{port}" in line, line + process.stdout.read()
-    server = Server(f"http://127.0.0.1:{port}", process, folder)
-    yield server
-    server.client.close()
-    process.send_signal(signal.SIGTERM)
-    process.wait(60)
-    process.stdout.close()
+    try:
+        for line in process.stdout:
+            if line.startswith("TagLoop is at"):
+                break
+        else:
+            pytest.fail(f"the server ended with {process.wait()}")
+        server = Server(f"http://127.0.0.1:{port}", process, folder)
+        with server.client:
+            yield server
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        process.stdout.close()
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,11 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from operator import attrgetter
 from pathlib import Path
+from urllib.parse import unquote
 
 import gradio as gr
+from gradio.route_utils import API_PREFIX
+from gradio.utils import get_upload_folder, is_in_or_equal
 from gradio_client.utils import is_http_url_like
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
@@ -138,12 +141,17 @@ def app_kwargs(
 
 
 def refuse_addresses(page: gr.Blocks) -> None:
-    """Let no component fetch an address that a visitor names; gradio would, and keep what it got."""
+    """Let no component fetch an address that a visitor names; gradio would, and keep what it got.
+
+    One that names an upload, as MCP's clients name theirs, is that file, whatever host it has: nothing is fetched.
+    """
 
     def refusing(move: Callable[..., Awaitable[str | None]]) -> Callable[..., Awaitable[str | None]]:
         async def files_only(path: str | Path | None) -> str | None:
             if path is not None and is_http_url_like(str(path)):
-                raise gr.Error("Addresses are not fetched here. Upload the file.", print_exception=False)
+                path = unquote(str(path).partition(f"{API_PREFIX}/file=")[2])
+                if not path or not is_in_or_equal(path, get_upload_folder()):
+                    raise gr.Error("Addresses are not fetched here. Upload the file.", print_exception=False)
             return await move(path)
 
         return files_only
