@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import ipaddress
 import os
+import socket
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,21 @@ def seeded_checkpoint(seed: int = 0, names: tuple[str, ...] = NAMES) -> Checkpoi
         metrics={"threshold": THRESHOLD, "curve": {name: values.tolist() for name, values in curve.items()}},
         card="# tiny\n",
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loopback_alone() -> Iterator[None]:
+    """No test reaches another machine, or finds out by trying that it cannot."""
+    real = socket.socket.connect
+
+    def connect(self: socket.socket, address: tuple) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] != "localhost":
+            assert ipaddress.ip_address(address[0]).is_loopback, f"a connection to {address[0]}"
+        real(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect)
+        yield
 
 
 @pytest.fixture(scope="session")
