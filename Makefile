@@ -39,11 +39,11 @@ test-lowest: tests/lowest.py
 soak: $(VENV)/.everything
 	$(CLEAN) $(BIN)/python -m tests.faults.soak $(ARGS)
 
-# known vulnerabilities of what is locked; asks pypi.org
-audit: $(VENV)/.everything
+# known vulnerabilities of what is locked; asks pypi.org, and fails for what that does not know
+audit:
 	$(PYTHON) -m venv $(VENV)-audit
 	$(VENV)-audit/bin/python -m pip install $(QUIET) pip-audit
-	$(VENV)-audit/bin/pip-audit --no-deps --disable-pip -r requirements.lock $(ARGS)
+	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.lock $(ARGS)
 
 # the newest versions that go together, into requirements.lock; what CI installs and tests
 lock:
