@@ -56,7 +56,7 @@ class CorrectionsTab:
             "totals": totals,
             "page": page,
             "pages": pages,
-            "rows": [_shown(row, self.sync) for row in rows],
+            "rows": [_shown(row, self.sync, visitor.annotator()) for row in rows],
             "message": message or self.corrections.healed,
         }
 
@@ -107,11 +107,13 @@ def _figures(label: LabelFigures) -> dict[str, Any]:
     }
 
 
-def _shown(row: Correction, sync: Sync | None) -> dict[str, Any]:
-    """What the table says of a row; `added` are labels that the model did not have active."""
+def _shown(row: Correction, sync: Sync | None, own: str) -> dict[str, Any]:
+    """What the table says of a row; `added` are labels that the model did not have active. own: the visitor's name."""
     return {
         "file_name": row.file_name,
         "annotator": row.annotator,
+        "is_yours": bool(own) and row.annotator == own,
+        "may_go": row.annotator == own or not own,
         "picture": f"corrections/thumbnails/{PurePosixPath(row.file_name).name}",
         "labels": row.labels,
         "added": [name for name in row.labels if name not in row.model_labels],

@@ -36,7 +36,7 @@ function tableRow(row) {
   for (const note of [
     row.reviewed === "all" && tr("everything reviewed"),
     row.held_out && tr("held out"),
-    row.annotator && tr("by {annotator}", row),
+    row.annotator && (row.is_yours ? tr("yours") : tr("by {annotator}", row)),
     row.is_synced && tr("synced"),
   ])
     if (note) saved.append(make("small", { textContent: note }));
@@ -48,7 +48,7 @@ function tableRow(row) {
     make("td", {}, make("div", { className: "tags" }, ...tags(row.labels, (name) => (added.has(name) ? "added" : "")))),
     make("td", {}, make("div", { className: "tags" }, ...tags(row.rejected, () => "rejected"))),
     saved,
-    make("td", {}, deleting(row)),
+    make("td", {}, ...(row.may_go ? [deleting(row)] : [])),
   );
   line.dataset.file = row.file_name;
   return line;

@@ -104,6 +104,7 @@ def launch_options(settings: Settings, albums: Albums, models: Models | None = N
             max_queue_length=settings.max_queue_length,
             runs=None if settings.is_public else settings.runs,
             health=models and Health(models, settings.corrections),
+            has_strangers=settings.is_public and not settings.accounts,
         ),
         "auth": list(settings.accounts) or None,
         "share": False,  # whatever GRADIO_SHARE says: it would let strangers in as if they sat here

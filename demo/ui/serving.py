@@ -37,6 +37,7 @@ from demo.ui.album_routes import album_routes
 from demo.ui.gate import Gate
 from demo.ui.health import Health
 from demo.ui.login import Login
+from demo.ui.strangers import Strangers
 from demo.ui.watching import Watch
 
 THUMBNAIL_PIXELS = 128
@@ -62,8 +63,12 @@ def app_kwargs(
     max_queue_length: int,
     runs: Path | None = None,
     health: Health | None = None,
+    has_strangers: bool = False,
 ) -> dict:
-    """Arguments for the FastAPI app under the page. runs: the folder whose runs' reports are served."""
+    """Arguments for the FastAPI app under the page. runs: the folder whose runs' reports are served.
+
+    has_strangers: people come whom no login tells apart.
+    """
     gate = Middleware(
         Gate,
         max_bytes=max_upload_bytes + MAX_FORM_BYTES,
@@ -127,7 +132,7 @@ def app_kwargs(
         return FileResponse(path, media_type="text/html; charset=utf-8", headers=REPORT_HEADERS)
 
     return {
-        "middleware": [Middleware(Watch), Middleware(Login), gate],
+        "middleware": [Middleware(Watch), Middleware(Login), gate, *[Middleware(Strangers)] * has_strangers],
         "routes": [
             Route("/corrections/corrections.csv", csv),
             Route("/corrections/corrections.zip", archive),

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from gradio.context import LocalContext
 
+from demo.ui.strangers import HEADER
+
 
 def annotator() -> str:
-    """The name that the visitor logged in with; '' where nobody has to."""
+    """The name that the visitor logged in with, or the one that their browser has here; '' on one's own machine."""
     request = LocalContext.request.get(None)
-    return getattr(request, "username", None) or ""
+    if request is None:
+        return ""
+    return getattr(request, "username", None) or request.headers.get(HEADER, "")
 
 
 def address(on_space: bool = False) -> str:

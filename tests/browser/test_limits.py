@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from demo.hourly import Hourly
 from demo.ui import visitor
@@ -110,16 +110,52 @@ def test_who_is_known_by_name_deletes_their_own_rows_only(
     values = {"labels": ["cat"], "rejected": [], "reviewed": "listed", "model_labels": [], "threshold": 0.5}
     for annotator in ("ann", "bob"):
         site.corrections.save(make_image(1), "png", model="m@1", annotator=annotator, **values)
-    monkeypatch.setattr(visitor, "annotator", lambda: "bob")
-    site.tab("Corrections")
+    site.tab("Corrections")  # nobody in particular is offered to delete any row
     rows = site.id("corrections").locator("tbody tr")
     expect(rows).to_have_count(2)
-    mine, theirs = rows.filter(has_text="by bob"), rows.filter(has_text="by ann")
+    theirs = rows.filter(has_text="by ann")
+    monkeypatch.setattr(visitor, "annotator", lambda: "bob")
     theirs.get_by_role("button", name="Delete this correction").click()
     theirs.get_by_role("button", name="Delete for good").click()
     expect(page.get_by_text("This row is not yours: everybody deletes their own.")).to_be_visible()
     expect(rows).to_have_count(2)
+    expect(theirs.get_by_role("button", name="Delete this correction")).to_have_count(0)
+    mine = rows.filter(has_text="yours")
     mine.get_by_role("button", name="Delete this correction").click()
     mine.get_by_role("button", name="Delete for good").click()
     expect(rows).to_have_count(1)
     assert [row.annotator for row in site.corrections.rows()] == ["ann"]
+
+
+def test_strangers_delete_their_own_rows_only_and_see_which_these_are(
+    page: Page,
+    browser: Browser,
+    serve: Callable[..., str],
+    tmp_path: Path,
+    tiny_checkpoint: Path,
+    make_image: Callable[..., bytes],
+) -> None:
+    site = Site(page, serve, tmp_path, tiny_checkpoint, on_space=True)
+    context = browser.new_context()
+    other = context.new_page()
+    for number, someone in enumerate((page, other)):
+        someone.goto(site.url)
+        file = {"name": "x.png", "mimeType": "image/png", "buffer": make_image(1)}
+        someone.locator("input[type=file]").first.set_input_files(file)  # type: ignore[arg-type]
+        expect(someone.locator("[data-label]").first).to_be_visible()
+        expect(someone.get_by_test_id("status")).not_to_contain_text("As you saved it")
+        someone.get_by_test_id("save").click()
+        expect(someone.get_by_test_id("status")).to_have_attribute("data-state", "saved")
+        assert len(site.rows()) == number + 1
+    other.get_by_role("tab", name="Corrections").click()
+    rows = other.get_by_test_id("corrections").locator("tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.filter(has_text="yours")).to_have_count(1)
+    expect(rows.filter(has_text="by visitor-")).to_have_count(1)
+    expect(other.get_by_role("button", name="Delete this correction")).to_have_count(1)
+    other.get_by_role("button", name="Delete this correction").click()
+    other.get_by_role("button", name="Delete for good").click()
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text("by visitor-")
+    expect(other.get_by_role("button", name="Delete this correction")).to_have_count(0)
+    context.close()
