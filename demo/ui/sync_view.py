@@ -29,9 +29,10 @@ class SyncNotice:
         else:
             who = Message("the dataset {dataset} on the Hub, which everybody can read", dataset=there.name)
         told = Message(
-            "What you save is kept: the photo, your decisions, the time, and your name if you logged in. It goes to "
-            "{who}, the photo without its place, camera and other metadata. You can delete your rows on the "
-            "Corrections tab: within {minutes} min they leave the dataset, though not its history.",
+            "What you save is kept: the photo, your decisions, the time, and your name if you logged in, else a random "
+            "id of your browser. It goes to {who}, the photo without its place, camera and other metadata. You can "
+            "delete your rows on the Corrections tab: within {minutes} min they leave the dataset, though not its "
+            "history.",
             who=who,
             minutes=minutes,
         )
