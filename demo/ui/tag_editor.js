@@ -1,5 +1,5 @@
 // The tag editor in the page: draws `Tags` and turns clicks and keys into decisions.
-// Names only ever become text; every listener sits on a node inside `element` and goes when it goes.
+// Names only ever become text; every listener but `guard`'s sits on a node inside `element` and goes when it goes.
 
 const find = (selector) => element.querySelector(selector);
 const named = (name) => find(`[data-testid="${name}"]`);
@@ -18,6 +18,19 @@ let totals; // of all groups, as they are shown
 let roving; // the one chip that Tab reaches
 let announcement;
 let afterSave; // what to do once the save that is under way is acknowledged
+let settled; // of the open image: what is saved, or what it came with
+let sent; // what the save that is under way holds
+
+/** Images with decisions that are not saved, by sha256 what of them is; the browser asks before it drops these. */
+function guard() {
+  const images = new Map(); // outlives the node, which gradio makes anew whenever it likes
+  addEventListener("beforeunload", (event) => images.size && event.preventDefault());
+  return images;
+}
+
+const unsaved = (globalThis.tagloopUnsaved ??= guard());
+const digestOf = ({ key }) => key.split(":")[0];
+const said = ({ confirmed, rejected }) => JSON.stringify([[...confirmed].sort(), [...rejected].sort()]);
 
 const text = (number) => number.toFixed(3);
 const isRange = (node) => node.type === "range";
@@ -99,6 +112,12 @@ function keep(reviewed = "listed") {
   const levels = tags.groups.slice(0, value.categories.length).map(({ level }) => level);
   value = { ...value, slider: tags.threshold, levels, tuned: tags.tuned, confirmed, rejected, reviewed, choices };
   props.value = value;
+  compare();
+}
+
+function compare() {
+  if (said(value) === settled) unsaved.delete(digestOf(value));
+  else unsaved.set(digestOf(value), settled);
 }
 
 function show(what) {
@@ -119,6 +138,7 @@ function load() {
   if (pushed.scores !== undefined) {
     value = pushed;
     tags = new Tags(value);
+    settled = unsaved.get(digestOf(value)) ?? said(value);
     choices = value.choices ?? choices; // Python knows none: they are this page's from before
     slider.value = value.slider;
     tunedSwitch.checked = value.tuned;
@@ -136,6 +156,10 @@ function load() {
   const { state = "" } = pushed;
   const text = told(pushed.text);
   const then = state === "saved" ? afterSave : undefined;
+  if (state === "saved" && value) {
+    settled = sent ?? said(value);
+    compare();
+  }
   if (state !== "busy") afterSave = undefined;
   if (pushed.scores !== undefined || pushed.clear) {
     makeSections();
@@ -200,6 +224,7 @@ function holdHeight(range, { pointerId }) {
 function send(reviewed, then) {
   afterSave = then;
   keep(reviewed);
+  sent = said(value);
   say({ state: "saving", text: tr("Saving…") });
   trigger("save");
 }

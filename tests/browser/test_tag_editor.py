@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, expect
 
 from demo.own_curve import OwnCurve
 from demo.thresholds import Curve
@@ -364,6 +364,46 @@ def test_decisions_and_slider_outlive_being_taken_off_the_page(editor: Editor) -
     editor.root.focus()
     editor.press("]")
     expect(editor.slider).to_have_value("0.51")
+
+
+def test_the_browser_asks_before_it_drops_decisions_that_are_not_saved(editor: Editor) -> None:
+    asked: list[str] = []
+
+    def reload() -> int:
+        before = len(asked)
+        editor.page.reload()
+        expect(editor.root).to_have_attribute("data-view", "empty")
+        return len(asked) - before
+
+    def answer(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.accept()
+
+    editor.page.on("dialog", answer)
+    editor.push(state())
+    editor.slide(0.5)
+    assert reload() == 0  # the slider alone decides nothing
+    editor.push(state())
+    editor.chip("sky").click()
+    editor.chip("sky").click()
+    assert reload() == 0  # taken back
+    editor.push(state())
+    editor.chip("sky").click()
+    assert reload() == 1
+    editor.push(state())
+    editor.chip("sky").click()
+    editor.push(state(key="sea"))
+    assert reload() == 1  # what was left behind is not saved either
+    editor.push(state())
+    editor.chip("sky").click()
+    editor.save()
+    assert reload() == 0
+    editor.push(state())
+    editor.chip("sky").click()
+    editor.bench.answer = Status("error", "The disk is full.")
+    editor.save()
+    assert reload() == 1
+    assert asked == ["beforeunload"] * 3
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
