@@ -151,6 +151,8 @@ def addresses(port: int) -> list[str]:
         *(f"http://{host}:{port}/a.png" for host in hosts),
         *(f"{start}127.0.0.1:{port}/a.png" for start in ("https://", "HTTP://", "//", "ftp://", "http:/", "http:\\\\")),
         f"http://127.0.0.1:{port}/a.png#.hf.space",
+        f"http://127.0.0.1:{port}/gradio_api/file=/etc/passwd",
+        f"http://127.0.0.1:{port}/gradio_api/file=%2Fetc%2Fpasswd",
         "http://canary.invalid/a.png",
         "https://example.com/a.png",
         "http://192.0.2.1/a.png",
