@@ -11,7 +11,6 @@ So no folder is ever overwritten by who has not read it, and an answer that was 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import secrets
@@ -40,7 +39,7 @@ from demo.errors import BadInput, HubError
 from demo.hub import reason
 from demo.ledger import Key, key_of_line
 from demo.rows import HEADER, Correction, from_line, from_list_cell, json_line, to_line
-from demo.vocabularies import vocabulary_bytes
+from demo.vocabularies import vocabulary_bytes, vocabulary_name
 
 FOLDER_ROWS = 1000
 FILES_AT_ONCE = 8
@@ -130,7 +129,7 @@ class HubRows:
 
     def vocabulary(self, model: str) -> tuple[str, ...] | None:
         """The labels of a model; None where they are not kept there, or not as we write them. Raises HubError."""
-        path = _vocabulary_path(model)
+        path = f"vocabularies/{vocabulary_name(model)}"
         if path not in self._vocabularies:
             return None
         (content,) = self._talk(lambda: self._files([path]))
@@ -215,7 +214,10 @@ class HubRows:
                 files[f"{folder}/metadata.csv"] = HEADER + b"".join(table.values())
             else:
                 removed.append(f"{folder}/metadata.csv")
-        kept = {_vocabulary_path(model): vocabulary_bytes(model, names) for model, names in vocabularies.items()}
+        kept = {
+            f"vocabularies/{vocabulary_name(model)}": vocabulary_bytes(model, names)
+            for model, names in vocabularies.items()
+        }
         files |= {path: content for path, content in kept.items() if path not in self._vocabularies}
         self._commit(files, removed, f"{len(put)} rows saved, {len(gone)} deleted")
         self._tables, self._folder_of = self._tables | tables, folder_of
@@ -256,11 +258,6 @@ class HubRows:
 
 def _new_folder() -> str:
     return f"data/{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
-
-
-def _vocabulary_path(model: str) -> str:
-    """By the hash of the model's name: `datasets` takes a file with the word test or valid in its name for a split."""
-    return f"vocabularies/{hashlib.sha256(model.encode()).hexdigest()[:24]}.json"
 
 
 def _table(content: bytes) -> dict[Key, bytes] | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from pathlib import Path
 
 from demo.durable import make_folder, put
@@ -48,10 +47,11 @@ def vocabulary_bytes(model_id: str, names: tuple[str, ...]) -> bytes:
 
 
 def vocabulary_name(model_id: str) -> str:
-    """The name of a model's file in the folder `vocabularies` beside the CSV."""
-    readable = re.sub(r"[^A-Za-z0-9.]+", "_", model_id)[:60]
-    digest = hashlib.sha256(model_id.encode(errors="surrogatepass")).hexdigest()[:12]
-    return f"{readable}-{digest}.json"
+    """The name of a model's file in the folder `vocabularies` beside the CSV.
+
+    By a hash alone: `datasets` takes a file with the word test or valid in its name for a split.
+    """
+    return f"{hashlib.sha256(model_id.encode(errors='surrogatepass')).hexdigest()[:24]}.json"
 
 
 def _path(csv_folder: Path, model_id: str) -> Path:

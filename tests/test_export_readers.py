@@ -28,13 +28,16 @@ def images(tmp_path: Path, make_image: Callable[..., bytes]) -> list[Merged]:
     for seed in range(20):
         labels = [name for place, name in enumerate(HOSTILE) if (seed + place) % 3 == 0] if seed < 19 else []
         rejected = [name for place, name in enumerate(HOSTILE) if (seed + place) % 3 == 1]
-        values = {"reviewed": "listed", "model_labels": [], "threshold": 0.5, "model": "owner/name@1"}
+        values = {"model_labels": [], "threshold": 0.5, "model": "owner/a-test-of-names@1", "vocabulary": HOSTILE}
+        values["reviewed"] = "all" if seed % 4 == 0 else "listed"
         corrections.save(make_image(seed), "png", labels=labels, rejected=rejected, **values)
     return merge_rows(read_table(corrections.csv_path).rows)
 
 
 def test_datasets_reads_an_imagefolder_with_every_label_as_it_was(images: list[Merged], tmp_path: Path) -> None:
-    with zipfile.ZipFile(io.BytesIO(b"".join(exports.zipped(exports.imagefolder(images, tmp_path))))) as archive:
+    with zipfile.ZipFile(
+        io.BytesIO(b"".join(exports.zipped(exports.imagefolder(images, tmp_path / "corrections"))))
+    ) as archive:
         archive.extractall(tmp_path / "exported")
     read = """if True:
         import json, sys
