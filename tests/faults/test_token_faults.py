@@ -263,7 +263,7 @@ def test_the_token_is_told_to_nobody_but_the_hub(
     answers = (tmp_path / "answers").read_bytes()
     assert b"It answered 500" in answers
     hits, searched = run.hits(), sum(path.is_file() for path in tmp_path.rglob("*"))
-    size = len(run.said["the app's answers"])
+    size = len(answers)
     figure(
         f"{len(hits)} hits in {size / 1e6:.1f} MB of answers, {searched} files and the output of {len(codes) + 1} runs"
     )
