@@ -254,6 +254,7 @@ named("add-photos").addEventListener("click", () => choose(false));
 named("add-folder").addEventListener("click", () => choose(true));
 named("close-queue").addEventListener("click", () => {
   leftOut = "";
+  sending?.stop.abort();
   trigger("close");
 });
 named("order").addEventListener("change", (event) => trigger("sort", { by: event.target.value }));

@@ -113,8 +113,9 @@ class TagTab:
         yield from self._first(decisions, desk)
 
     def _first(self, decisions: Decisions | None, desk: Desk) -> Steps:
-        if self.tagging.walk_of(desk).is_begun or not self.tagging.is_queue(desk):
-            yield gr.skip(), gr.skip(), gr.skip(), *self._look(desk)
+        walk = self.tagging.walk_of(desk)
+        if walk.is_begun or not self.tagging.is_queue(desk):
+            yield gr.skip(), gr.skip(), {"keep": True, "of": len(walk.album)}, *self._look(desk)
         else:
             yield from self._next(decisions, desk)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from demo import album as album_module
 from demo.album import Album
@@ -97,6 +97,32 @@ def test_photos_and_a_zip_that_a_visitor_brings_are_tagged_and_the_first_is_open
     expect(site.id("strip")).to_be_hidden()
     expect(site.page.locator(".examples .strip")).to_be_visible()
     assert not folder.exists()
+
+
+def test_more_photos_are_counted_and_closing_stops_those_that_still_travel(
+    start: Callable[..., Site], make_image: Callable[..., bytes], image_folder: Path
+) -> None:
+    site = start(images=image_folder)
+    expect(site.page.locator(".counts b")).to_have_text("0 of 8 done")
+    held: list[Route] = []
+    site.page.route("**/albums/*/photos", lambda route: held.append(route))  # not answered yet
+    with site.page.expect_request("**/albums/*/photos"):
+        bring(site, ("first.png", make_image(9)))
+    expect(site.id("strip")).to_be_hidden()
+    expect(site.page.get_by_role("heading", name="Examples")).to_have_count(0)  # there are none beside a folder
+    held.pop().continue_()
+    site.page.unroute_all()
+    expect(facts(site)).to_contain_text("1 of 1")
+    bring(site, ("second.png", make_image(8)))
+    expect(facts(site)).to_contain_text("1 of 2")  # the same photo, of more
+    site.page.route("**/albums/*/photos", lambda route: held.append(route))  # never answered
+    bring(site, *[(f"{seed}.png", make_image(seed)) for seed in range(3)])
+    expect(site.page.locator(".film .work")).to_contain_text("Bringing 0 of 3 files")
+    site.id("close-queue").click()
+    expect(site.page.locator(".counts b")).to_have_text("0 of 8 done")
+    expect(site.page.locator(".film .work")).to_be_hidden()
+    expect(site.page.locator(".film .problem")).to_be_hidden()
+    assert len(held) == 1
 
 
 def test_what_is_no_photo_or_too_much_is_refused_by_name_and_the_rest_is_kept(
