@@ -102,6 +102,7 @@ def _figures(label: LabelFigures) -> dict[str, Any]:
         "confirmed": label.confirmed,
         "added": label.added,
         "rejected": label.rejected,
+        "false_alarms": label.false_alarms,
         "error_rate": label.error_rate,
         "often_with": label.often_with,
     }

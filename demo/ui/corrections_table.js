@@ -1,6 +1,7 @@
 // The table of corrections; names only ever become text.
 const [table, none, pages, problem] = ["table", ".none", ".pages", ".problem"].map(find);
 let page = 0;
+let removed = -1; // index of the row that was deleted last, until the rest is drawn
 
 const tag = (name, kind) => make("span", { className: `tag ${kind}`, title: name }, make("bdi", { textContent: name }));
 const tags = (names, kind) => (names.length ? names.map((name) => tag(name, kind(name))) : [make("span", { className: "quiet", textContent: "–" })]);
@@ -21,6 +22,7 @@ function deleting(row) {
     ask.focus();
   });
   yes.addEventListener("click", () => {
+    removed = [...table.tBodies[0].rows].indexOf(cell.closest("tr"));
     yes.disabled = no.disabled = true;
     trigger("remove", { file_name: row.file_name, annotator: row.annotator, page });
   });
@@ -69,6 +71,8 @@ drawing((value) => {
   table.hidden = empty;
   none.hidden = !empty || Boolean(value.message);
   table.tBodies[0].replaceChildren(...value.rows.map(tableRow));
+  if (removed >= 0 && document.activeElement === document.body) [...table.querySelectorAll(".actions button")].slice(0, removed + 1).at(-1)?.focus();
+  removed = -1;
   pages.hidden = value.pages === 1;
   pages.querySelector("p").textContent = tr("Page {number} of {total}", { number: page + 1, total: value.pages });
   find(".newer").disabled = page === 0;

@@ -8,9 +8,9 @@ const number = (count) => count.toLocaleString(language);
 const count = (images) => tr.many(images, "{count} image", "{count} images");
 const ask = (count = 0) => trigger("find", { text: search.value, count });
 
-/** The share of each outcome of the decisions on a label; what is not there has no width. */
-function bar({ confirmed, added, rejected }) {
-  const parts = { right: confirmed - added, added, rejected };
+/** The share of each outcome of the decisions on a label; what is not there has no width. Whoever rejects what the model did not have agrees with it. */
+function bar({ confirmed, added, rejected, false_alarms }) {
+  const parts = { right: confirmed + rejected - added - false_alarms, added, rejected: false_alarms };
   const drawn = make("span", { className: "bars" });
   for (const [kind, count] of Object.entries(parts))
     if (count) {

@@ -104,6 +104,21 @@ def test_labels_that_the_model_gets_wrong_come_first_with_their_counts(
     rows.first.get_by_role("button", name="Delete for good").click()
     expect(rows).to_have_count(6)
     expect(tab.lines).to_have_count(3)
+    expect(rows.first.get_by_role("button", name="Delete this correction")).to_be_focused()  # where the deleted one was
+
+
+def test_a_label_rejected_that_the_model_did_not_have_counts_as_right(
+    tab: Tab, make_image: Callable[..., bytes]
+) -> None:
+    tab.save(make_image(0), [], ["wolf"], [])
+    tab.save(make_image(1), [], ["wolf"], ["wolf"])
+    tab.save(make_image(2), [], ["cat"], [])
+    tab.open()
+    expect(tab.label("wolf")).to_contain_text("50 % wrong")
+    expect(tab.label("wolf").locator(".bars span")).to_have_count(2)
+    expect(tab.label("cat")).to_contain_text("0 % wrong")
+    expect(tab.label("cat").locator(".bars span")).to_have_count(1)
+    expect(tab.label("cat").locator(".bars .right")).to_have_count(1)
 
 
 def test_a_heat_table_shows_which_labels_come_together(tab: Tab, make_image: Callable[..., bytes]) -> None:
