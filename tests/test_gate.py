@@ -8,6 +8,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from demo.ui.gate import Gate
+from tests import loops
 
 LIMITS = {"max_bytes": 100, "max_at_once": 3, "max_working": 2, "own_limits": ("/albums/",)}
 
@@ -52,7 +53,7 @@ def statuses(*requests: dict[str, str]) -> list[int]:
         assert not gate.inside
         return answers
 
-    return asyncio.run(run())
+    return loops.run(run())
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_those_that_join_the_queue_do_so_in_turn_once_their_bodies_are_there() -
         await tasks[0]
         return told
 
-    told = asyncio.run(run())
+    told = loops.run(run())
     joined = [said for said in told if "other" not in said]
     assert joined == [f"{name} {what}" for name in ("first", "second", "slow") for what in ("begins", "ends")]
     assert told.index("other begins") < told.index("second begins")

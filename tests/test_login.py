@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import signal
@@ -22,6 +21,7 @@ from demo.models import Models
 from demo.settings import Settings
 from demo.ui.login import OPEN, OPEN_FOLDERS, Login
 from demo.ui.page import build_page, launch_options
+from tests import loops
 from tests.test_app import APP, Server, environment, file, free_port, run
 
 PASSWORDS = {"annabel": "correct horse: battery", "roberto": "staple"}
@@ -165,10 +165,7 @@ def app(tmp_path: Path, tiny_checkpoint: Path) -> Callable[..., TestClient]:
             page.auth = [("ann", "secret")]
             return App.create_app(page, app_kwargs=kwargs)
 
-        loop = asyncio.new_event_loop()
-        app = loop.run_until_complete(made())
-        loop.close()
-        return TestClient(app, raise_server_exceptions=False)
+        return TestClient(loops.run(made()), raise_server_exceptions=False)
 
     return make
 

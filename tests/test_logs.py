@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import sys
@@ -23,6 +22,7 @@ from demo.retrain import Retraining
 from demo.settings import Settings
 from demo.tagger import Tagger
 from demo.ui.watching import watch_events
+from tests import loops
 
 
 @pytest.fixture
@@ -124,9 +124,7 @@ def test_what_a_handler_raises_is_an_event_with_its_type_and_what_it_tells_is_a_
             with pytest.raises(error):
                 await page.process_api(0, [number])
 
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(ask())
-    loop.close()
+    loops.run(ask())
     refused, failed = told(stream)
     assert (refused["event"], refused["kind"]) == ("refused", "ImageRejected")
     assert (failed["event"], failed["level"], failed["exception"]) == ("error", "error", "KeyError")

@@ -5,7 +5,6 @@ The planted implementation is a fine-tune that suspects nothing and judges nothi
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from demo.retrain import Retraining, Run
 from demo.settings import EMBEDDED_CHECKPOINT, EXAMPLES, Settings
 from demo.ui.desk import Desk
 from demo.ui.retrain_tab import RetrainTab
+from tests import loops
 from tests.faults.table import demand, planted
 from tests.test_finetune import plain_pictures, row, write_rows
 
@@ -121,7 +121,7 @@ class Trial:
             with gr.Blocks():
                 return RetrainTab(models, Corrections(settings.corrections), ended, gr.State())
 
-        tab = asyncio.run(built())  # or gradio makes an event loop and leaves it open
+        tab = loops.run(built())  # or gradio makes an event loop and leaves it open
         desk = Desk(lambda: ref_of(models.own))
         taken = tab._use(desk, gr.EventData(None, _data={"name": run.name}))
         return bool(tab.value(desk)["offer"] or not taken["error"] or desk.chosen)

@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from demo.settings import TAGGING_AT_ONCE, Settings
+from tests import loops
 from tests.faults.app_server import MAX_FILE_SIZE_ALONE, OURS, UNLIMITED_QUEUE, Server, file
 from tests.faults.table import demand, planted
 from tests.faults.test_disguised_faults import named_ones
@@ -236,7 +237,7 @@ async def crowd(server: Server, way: Callable[[int], tuple[str, dict]], unanswer
 def overload_faults(server: Server, name: str, image: bytes) -> tuple[list[str], dict[str, int | float]]:
     direct = DIRECT.get(name, 0)
     most = Settings().max_queue_length + 1 + direct
-    result = asyncio.run(crowd(server, ways(server, server.upload(image))[name], direct))
+    result = loops.run(crowd(server, ways(server, server.upload(image))[name], direct))
     faults = {
         "more were accepted than may wait and run": result["accepted"] > most,
         "more wait than may": result["queued"] > Settings().max_queue_length,
