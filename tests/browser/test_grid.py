@@ -14,6 +14,7 @@ from playwright.sync_api import Page, expect
 from benchmarks.grid import page_of
 from demo.album import Sheet
 from demo.labels import LabelSet
+from demo.settings import MAX_LABEL_CHARACTERS
 from demo.ui.grid_tab import _part
 from tests.browser.grid_site import GridSite, free_port
 
@@ -376,7 +377,7 @@ def test_decisions_of_the_page_are_read_as_it_sent_them() -> None:
     [
         {"album": 1},
         {"label": ""},
-        {"label": "x" * 3000},
+        {"label": "x" * (MAX_LABEL_CHARACTERS + 1)},
         {"slider": 1.5},
         {"slider": True},
         {"slider": None},
