@@ -27,9 +27,9 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import tqdm
+from huggingface_hub.utils import tqdm, validate_repo_id
 
-from demo.errors import HubError
+from demo.errors import BadInput, HubError
 
 ONLY_SAFETENSORS = "Weights are read from model.safetensors only: a pickle can run code when it is opened."
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@(?!/|.*\.\.)[^@\s]+)?", re.ASCII)
@@ -62,6 +62,16 @@ def is_repo(ref: str) -> bool:
 
 Report = Callable[[Path, int, int], None]
 """Is told the folder of what has arrived, the bytes of the weights that have, and how many there are in all."""
+
+
+def require_repo_name(repo: str, kind: str) -> None:
+    """Raise BadInput for what is not `owner/name`; kind: what it should be, in a word or two."""
+    try:
+        if "/" not in repo:
+            raise HFValidationError("There is no owner in it")
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise BadInput(f"{repo!r} is no {kind}.", f"{str(error).rstrip('.')}.", "Write owner/name.") from None
 
 
 def fetch(ref: str, report: Report | None = None) -> tuple[Path, str]:

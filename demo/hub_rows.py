@@ -23,7 +23,6 @@ from typing import TypeVar
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_url
 from huggingface_hub.errors import (
     HfHubHTTPError,
-    HFValidationError,
     HTTPError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -32,11 +31,10 @@ from huggingface_hub.utils import (
     build_hf_headers,
     get_session,
     hf_raise_for_status,
-    validate_repo_id,
 )
 
-from demo.errors import BadInput, HubError
-from demo.hub import reason
+from demo.errors import HubError
+from demo.hub import reason, require_repo_name
 from demo.ledger import Key, key_of_line
 from demo.rows import HEADER, Correction, from_line, from_list_cell, json_line, to_line
 from demo.vocabularies import vocabulary_bytes, vocabulary_name
@@ -78,12 +76,7 @@ class HubRows:
     """
 
     def __init__(self, name: str) -> None:
-        try:
-            if "/" not in name:
-                raise HFValidationError("There is no owner in it")
-            validate_repo_id(name)
-        except HFValidationError as error:
-            raise BadInput(f"{name!r} is no dataset.", f"{str(error).rstrip('.')}.", "Write owner/name.") from None
+        require_repo_name(name, "dataset")
         self.name, self.head = name, ""
         self.private: bool | None = None
         self.unreadable: list[str] = []

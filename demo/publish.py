@@ -19,12 +19,10 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import (
     HfHubHTTPError,
-    HFValidationError,
     HTTPError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
-from huggingface_hub.utils import validate_repo_id
 from tqdm import tqdm
 
 from demo import card, hub
@@ -73,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Push a fine-tuned checkpoint, with its card, to the Hub.",
         positionals=(("FOLDER", "the checkpoint: what demo.finetune wrote"), ("REPO", "where to: owner/name")),
     )
-    require_repo_name(flags.repo)
+    hub.require_repo_name(flags.repo, "repo name")
     if get_token() is None:
         why = "The Hub takes files only from people it knows."
         raise BadInput("There is no token.", why, "Set HF_TOKEN to one that may write, or log in with `hf auth login`.")
@@ -83,16 +81,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     require_consent(flags.yes, checkpoint.metrics.get("verdict"))
     print(push(checkpoint, files, target))
     return EXIT_DONE
-
-
-def require_repo_name(repo: str) -> None:
-    """Raise BadInput for what is not `owner/name`."""
-    try:
-        if "/" not in repo:
-            raise HFValidationError("There is no owner in it")
-        validate_repo_id(repo)
-    except HFValidationError as error:
-        raise BadInput(f"{repo!r} is no repo name.", f"{str(error).rstrip('.')}.", "Write owner/name.") from None
 
 
 def contents(folder: Path, repo: str) -> tuple[Checkpoint, dict[str, Path | bytes]]:

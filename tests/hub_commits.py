@@ -23,8 +23,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import pytest
+from huggingface_hub import constants
+from huggingface_hub.utils import _http, close_session
 
 TOKEN = "hf_canaryCanaryCanary"
 OWNER = "owner"
@@ -346,6 +351,24 @@ def serve_commits() -> Iterator[HubCommits]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def talking(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubCommits]:
+    """The stand-in with this process talking to it, with a good token and no waiting between tries."""
+    with serve_commits() as running:
+        point_to(running.endpoint, monkeypatch)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=lambda seconds: None))
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        close_session()
+        yield running
+        close_session()
+
+
+def point_to(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
 
 
 def _json(value: object) -> Answer:

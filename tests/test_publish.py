@@ -12,18 +12,16 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from huggingface_hub import constants
-from huggingface_hub.utils import _http, close_session
 from PIL import Image
 
 from demo import card, finetune, publish
 from demo.checkpoint import load_checkpoint
 from demo.tagger import Tagger
-from tests.hub_commits import TOKEN, HubCommits, serve_commits
+from tests.hub_commits import TOKEN, HubCommits, point_to, talking
 from tests.hub_server import free_port
 
 ROOT = Path(__file__).parent.parent
@@ -38,20 +36,9 @@ pytestmark = pytest.mark.filterwarnings(  # huggingface_hub's own way of sending
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubCommits]:
     """An empty Hub that this process talks to, with a good token, an empty cache, and no waiting between tries."""
-    with serve_commits() as running:
-        point_to(running.endpoint, monkeypatch)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf-cache"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=lambda seconds: None))
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        close_session()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf-cache"))
+    with talking(monkeypatch) as running:
         yield running
-        close_session()
-
-
-def point_to(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from huggingface_hub import HfApi, constants
-from huggingface_hub.utils import _http, close_session
+from huggingface_hub import HfApi
 from PIL import Image, PngImagePlugin
 
 from demo import hub_rows, sync
@@ -27,7 +25,7 @@ from demo.hub_rows import HubRows
 from demo.rows import HEADER, Correction
 from demo.settings import Settings
 from demo.sync import Sync
-from tests.hub_commits import OWNER, TOKEN, HubCommits, serve_commits
+from tests.hub_commits import OWNER, TOKEN, HubCommits, talking
 
 DATASET = f"{OWNER}/data"
 HOSTILE = ["red sofa", "a,b", 'say "hi"', "猫", "=1+1", "null", "nan", "a\nb", "\u2028", "\\", "12345", "1e5", ""]
@@ -40,16 +38,8 @@ pytestmark = pytest.mark.filterwarnings(  # huggingface_hub's own way of sending
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubCommits]:
     """An empty Hub that this process talks to, with a good token, and no waiting between tries."""
-    with serve_commits() as running:
-        template = running.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "ENDPOINT", running.endpoint)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=lambda seconds: None))
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        close_session()
+    with talking(monkeypatch) as running:
         yield running
-        close_session()
 
 
 @pytest.fixture
