@@ -138,8 +138,10 @@ class Corrections:
 
         Raises CorrectionsError for a damaged one.
         """
-        lines = _by_digest(self.lines())
-        rows = {digest: self._row_of((digest, annotator), lines) for digest in digests}
+        with self._read() as ledger:
+            saved = [digest for digest in digests if (digest, annotator) in ledger.keys]
+            lines = _by_digest(ledger.lines()) if saved else {}
+        rows = {digest: self._row_of((digest, annotator), lines) for digest in saved}
         return {digest: row for digest, row in rows.items() if row is not None}
 
     def rows(self) -> list[Correction]:

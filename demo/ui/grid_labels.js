@@ -32,7 +32,7 @@ function matches(text) {
 function closeLabels() {
   labelList.hidden = true;
   labelList.replaceChildren();
-  labelField.ariaExpanded = false;
+  labelField.ariaExpanded = labelField.ariaInvalid = false;
   labelField.removeAttribute("aria-activedescendant");
 }
 
@@ -48,9 +48,15 @@ function showLabels() {
       return item;
     }),
   );
-  labelList.hidden = !found.length;
-  labelField.ariaExpanded = found.length > 0;
-  if (found.length) markLabel(labelList.firstChild);
+  labelList.hidden = false;
+  labelField.ariaExpanded = true;
+  labelField.ariaInvalid = !found.length;
+  if (found.length) return markLabel(labelList.firstChild);
+  labelField.removeAttribute("aria-activedescendant");
+  const none = make("li", { className: "none", textContent: tr("No such label.") });
+  none.role = "option";
+  none.ariaDisabled = true;
+  labelList.append(none);
 }
 
 function markLabel(item) {
@@ -73,9 +79,10 @@ function labelKey(event) {
     focusGrid();
   } else if (event.key === "Enter") {
     if (marked) takeLabel(marked.dataset.name);
+    else if (labelField.value.trim()) say("error", tr("There is no label “{name}”. Save a photo with it on the Tag tab, and it is here.", { name: labelField.value.trim() }));
   } else if (step && labelList.hidden) {
     showLabels();
-  } else if (step) {
+  } else if (step && marked) {
     const items = [...labelList.children];
     markLabel(items.at((items.indexOf(marked) + step) % items.length));
   } else return;
@@ -88,7 +95,10 @@ labelField.addEventListener("focus", () => {
   labelField.select();
   showLabels();
 });
-labelField.addEventListener("input", showLabels);
+labelField.addEventListener("input", () => {
+  say("", "");
+  showLabels();
+});
 labelField.addEventListener("keydown", labelKey);
 labelField.addEventListener("blur", () => {
   closeLabels();

@@ -67,7 +67,10 @@ drawing((value) => {
   more.dataset.count = value.more ?? "";
   more.textContent = value.more === null ? "" : tr("Show {count} of {total}", { count: Math.min(value.more, value.found), total: value.found });
 });
-together.open = matchMedia("(min-width: 1121px)").matches; // on narrower pages the corrections come after it
+const wide = matchMedia("(min-width: 1121px)"); // as in page.css: on narrower pages the corrections come after the figures
+const fold = () => (find(".all").open = together.open = wide.matches);
+fold();
+wide.addEventListener("change", fold);
 search.addEventListener("input", () => {
   clearTimeout(waiting);
   waiting = setTimeout(ask, LETTERS_MS);

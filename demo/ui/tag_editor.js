@@ -167,7 +167,7 @@ function load() {
     closeList();
     field.value = "";
   }
-  show(state === "busy" ? "busy" : tags ? "ready" : "empty");
+  show(state === "busy" ? "busy" : tags ? "ready" : state === "done" ? "done" : "empty");
   if (tags) drawCurve();
   if (tags) draw();
   say({ state, text });

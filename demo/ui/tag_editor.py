@@ -82,13 +82,13 @@ class EditorState:
 
 @dataclass(frozen=True)
 class Status:
-    """A message beside the buttons; `busy` also covers the labels until the next push.
+    """A message beside the buttons; `busy` also covers the labels until the next push, `done` the end of a queue.
 
     text: a `Message` where it is to be translated.
     clear: take away the image that was there, as when the new one cannot be decoded.
     """
 
-    state: Literal["saved", "error", "busy", "note"]
+    state: Literal["saved", "error", "busy", "note", "done"]
     text: str
     clear: bool = False
 

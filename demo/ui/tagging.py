@@ -16,13 +16,13 @@ from demo import logs
 from demo.album import Album, Look
 from demo.albums import Albums
 from demo.corrections import Corrections
-from demo.errors import DemoError
+from demo.errors import CorrectionsError, DemoError
 from demo.hourly import Hourly
 from demo.images import decode, extension, find_images, thumbnail
 from demo.messages import Message, joined
 from demo.models import Models
 from demo.own_curve import OwnCurve, OwnCurves
-from demo.rows import Correction, from_line
+from demo.rows import Correction
 from demo.settings import EXAMPLES, Settings
 from demo.tagger import Tagged, Tagger
 from demo.ui import visitor
@@ -101,8 +101,8 @@ class Tagging:
             )
             return Status("error", gone)
         address, started = visitor.address(self.settings.on_space), time.monotonic()
-        if why := self.hourly.take(address):
-            logs.event("refused", "warning", kind="hourly")
+        if why := self.settings.rights.kept_from_saving(visitor.login()) or self.hourly.take(address):
+            logs.event("refused", "warning", kind="save")
             return Status("error", Message("Not saved. {why}", why=why))
         try:
             row = self.corrections.save(
@@ -203,17 +203,21 @@ class Tagging:
 
     def _saved_at(self, digest: str) -> str:
         """When an image's row was saved; '' without one that can be read."""
-        with suppress(ValueError):
-            row = find_row(self.corrections, digest, visitor.annotator())
+        with suppress(CorrectionsError):
+            row = self._row(digest)
             return row.saved_at if row else ""
         return ""
+
+    def _row(self, digest: str) -> Correction | None:
+        """The visitor's row of an image. Raises CorrectionsError for a damaged one."""
+        return self.corrections.rows_of([digest], visitor.annotator()).get(digest)
 
     def _kept(self, digest: str, desk: Desk) -> tuple[Draft, str]:
         """What was decided on an image before, and a note that says so."""
         try:
-            row, trouble = find_row(self.corrections, digest, visitor.annotator()), ""
-        except ValueError as error:
-            row, trouble = None, Message("What was saved on this image cannot be read: {why}.", why=str(error))
+            row, trouble = self._row(digest), ""
+        except CorrectionsError as error:
+            row, trouble = None, str(error)
         desk.saved_at = row.saved_at if row else ""
         if digest in desk.drafts:
             return desk.drafts[digest], Message("Your decisions are here again; they are not saved yet.")
@@ -240,7 +244,7 @@ class Tagging:
         """No image, and why; what was decided on the one before is kept."""
         self._leave(decisions, desk)
         desk.image, self.walk_of(desk).place = "", None
-        return View(None, Status("note", note, clear=True) if note else None, {})
+        return View(None, Status("done", note, clear=True) if note else None, {})
 
     def _facts(self, opened: OpenImage, tagger: Tagger, milliseconds: float, desk: Desk) -> dict[str, Any]:
         walk = self.walk_of(desk)
@@ -254,21 +258,6 @@ class Tagging:
             "model": tagger.checkpoint.identity,
             "took": Message("{took} on {device}, {precision}", took=took, **device),
         }
-
-
-def find_row(corrections: Corrections, digest: str, annotator: str = "") -> Correction | None:
-    """The saved row of an image, without parsing the others. Raises ValueError for a damaged one."""
-    try:
-        lines = corrections.csv_path.read_bytes()
-    except OSError:
-        return None
-    at = -1
-    while (at := lines.find(f"\nimages/{digest}.".encode(), at + 1)) != -1:
-        end = lines.find(b"\n", at + 1)
-        row = from_line(lines[at + 1 : end + 1]) if end != -1 else None
-        if row is not None and row.annotator == annotator:
-            return row
-    return None
 
 
 def _state(

@@ -164,6 +164,21 @@ def test_of_thousands_of_labels_a_few_are_in_the_page_and_the_others_are_found(
     expect(tab.lines).to_have_count(8)
 
 
+def test_on_a_phone_downloads_come_before_the_figures_which_open_in_full(
+    tab: Tab, make_image: Callable[..., bytes]
+) -> None:
+    tab.save(make_image(0), [f"label {i}" for i in range(20)], [], [])
+    tab.page.set_viewport_size({"width": 390, "height": 844})
+    tab.open()
+    expect(tab.page.get_by_test_id("exports")).to_be_in_viewport(ratio=1)
+    tab.page.get_by_text("By label").click()
+    expect(tab.lines).to_have_count(8)
+    expect(tab.lines.last).to_be_visible()
+    assert tab.page.get_by_test_id("label-figures").locator("ol").evaluate("ol => ol.scrollHeight <= ol.clientHeight")
+    tab.page.set_viewport_size({"width": 1440, "height": 900})
+    expect(tab.page.get_by_test_id("together")).to_have_attribute("open", "")
+
+
 def test_downloads_for_other_tools_come_back_as_the_same_labels(
     tab: Tab, make_image: Callable[..., bytes], tmp_path: Path
 ) -> None:

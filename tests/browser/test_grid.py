@@ -70,6 +70,19 @@ def test_names_of_labels_and_photos_are_text(grid: GridSite) -> None:
     expect(grid.field).not_to_be_focused()
 
 
+def test_a_label_that_there_is_not_is_said_to_be_none(grid: GridSite) -> None:
+    grid.open("cat")
+    grid.field.fill("unicorn")
+    expect(grid.id("labels")).to_have_text("No such label.")
+    grid.press("ArrowDown", "Enter")
+    expect(grid.id("status")).to_have_attribute("data-state", "error")
+    expect(grid.id("status")).to_contain_text("There is no label “unicorn”.")
+    grid.press("Control+A", "d")
+    expect(grid.id("status")).to_have_text("")
+    grid.press("Enter")
+    expect(grid.field).to_have_value("dog")
+
+
 def test_the_slider_moves_the_line_and_asks_the_server_nothing(grid: GridSite) -> None:
     grid.open("cat")
     asked: list[str] = []
