@@ -1,15 +1,15 @@
 """Images to scores: device, precision, batching. One `Tagger` serves many threads.
 
-Takes decoded images (see `demo.images`) and gives probabilities; which labels are active is decided
-elsewhere (`demo.thresholds`, the page).
+Images that are tagged at the same time go through the model together (`demo.together`); preprocessing, and looking at
+whether one's scores make sense, stay in the thread of whoever asked. Takes decoded images (see `demo.images`) and gives
+probabilities; which labels are active is decided elsewhere (`demo.thresholds`, the page).
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,11 +19,12 @@ from PIL import Image
 from demo.checkpoint import Checkpoint
 from demo.errors import BadInput
 from demo.losses import check_finite, check_logits
+from demo.together import Turns
 
 
 @dataclass(frozen=True)
 class Tagged:
-    """Scores (L,) float32 in [0, 1] of one image, and the milliseconds the model took."""
+    """Scores (L,) float32 in [0, 1] of one image, and the milliseconds the model took, waiting for it included."""
 
     scores: np.ndarray
     milliseconds: float
@@ -63,7 +64,7 @@ class Tagger:
         self._model = checkpoint.model.to(self.device).eval()
         if self.device == "cuda":
             self._model = self._model.to(memory_format=torch.channels_last)
-        self._lock = threading.Lock()
+        self._turns: Turns[torch.Tensor, torch.Tensor] = Turns(lambda pixels: self._logits(torch.stack(list(pixels))))
 
     def scores(self, images: Sequence[Image.Image], batch_size: int = 32) -> np.ndarray:
         """Probabilities (N, L), float32 in [0, 1], of N decoded images of any size."""
@@ -75,28 +76,42 @@ class Tagger:
         return np.concatenate(parts) if parts else np.zeros((0, len(self.checkpoint.labels)), np.float32)
 
     def tag(self, image: Image.Image) -> Tagged:
-        """Scores of one image; the time is the model's alone, without decoding and resizing."""
-        pixels = self.checkpoint.preprocess(image).unsqueeze(0)
-        started = time.perf_counter()
-        scores = self.forward(pixels)[0]
-        return Tagged(scores, (time.perf_counter() - started) * 1000)
+        """Scores of one image that somebody waits for; the time is without decoding and resizing. Raises as `forward`.
 
-    @torch.inference_mode()
+        Those that wait at the same time are one batch.
+        """
+        pixels = self.checkpoint.preprocess(image)
+        started = time.perf_counter()
+        logits = self._turns.together(pixels)
+        return Tagged(self._scores(logits[None])[0], (time.perf_counter() - started) * 1000)
+
     def forward(self, pixels: torch.Tensor) -> np.ndarray:
         """Probabilities (B, L) of pixels (B, 3, H, W); the sigmoid (softmax for a single-label head) in fp32.
 
-        Raises TargetsError for NaN, and for outputs that already went through a sigmoid.
+        Gives way to `tag`. Raises TargetsError for NaN, and for outputs that already went through a sigmoid.
         """
-        with self.running() as model:
-            if self.device == "cuda":
-                pixels = pixels.contiguous(memory_format=torch.channels_last)
-            logits = model(pixels.to(self.device, non_blocking=True)).float().cpu()
-            check_finite(logits) if self.checkpoint.single_label else check_logits(logits)
-            scores = logits.softmax(-1) if self.checkpoint.single_label else logits.sigmoid()
-            return scores.numpy()
+        with self._turns.alone(is_behind=True):
+            logits = self._logits(pixels)
+        return self._scores(logits)
 
     @contextmanager
     def running(self) -> Iterator[torch.nn.Module]:
         """The model, for one thread at a time, on its device and in its precision."""
-        with self._lock, torch.autocast(self.device, dtype=self._dtype) if self._dtype else nullcontext():
+        with self._turns.alone(), self._autocast():
             yield self._model
+
+    @torch.inference_mode()
+    def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Logits (B, L), fp32 on the CPU; for whoever has the turn."""
+        if self.device == "cuda":
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        with self._autocast():
+            return self._model(pixels.to(self.device, non_blocking=True)).float().cpu()
+
+    @torch.inference_mode()
+    def _scores(self, logits: torch.Tensor) -> np.ndarray:
+        check_finite(logits) if self.checkpoint.single_label else check_logits(logits)
+        return (logits.softmax(-1) if self.checkpoint.single_label else logits.sigmoid()).numpy()
+
+    def _autocast(self) -> AbstractContextManager:
+        return torch.autocast(self.device, dtype=self._dtype) if self._dtype else nullcontext()

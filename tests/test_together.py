@@ -1,0 +1,349 @@
+"""One model and many who want it at once: batches form by themselves, and everybody gets their own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from demo import together
+from demo.batches import scored
+from demo.checkpoint import Checkpoint, load_checkpoint
+from demo.errors import TargetsError
+from demo.tagger import Tagger
+from demo.together import PASSED_BY, Turns
+
+
+class Model:
+    """Doubles numbers; `hold()` keeps it busy until the block ends. calls: the batches it was given, in order."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+        self.free, self.started = threading.Event(), threading.Event()
+        self.free.set()
+        self.turns: Turns[int, int] = Turns(self.double)
+
+    def double(self, numbers: Sequence[int]) -> list[int]:
+        self.calls.append(list(numbers))
+        self.started.set()
+        assert self.free.wait(60)
+        return [2 * number for number in numbers]
+
+    @contextmanager
+    def hold(self, pool: ThreadPoolExecutor, number: int = 0) -> Iterator[Future[int]]:
+        """Busy with a number that came first; what is asked for inside the block queues up."""
+        self.free.clear()
+        self.started.clear()
+        first = pool.submit(self.turns.together, number)
+        assert self.started.wait(60)
+        yield first
+        self.free.set()
+
+    def wait_for(self, count: int) -> None:
+        """Until so many are waiting."""
+        until(lambda: len(self.turns._waiting) == count)
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    pause = threading.Event()
+    for _ in range(60_000):
+        if is_so():
+            return
+        pause.wait(0.001)
+    raise AssertionError("it did not come to it")
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(64) as threads:
+        yield threads
+
+
+@pytest.fixture
+def model() -> Model:
+    return Model()
+
+
+def test_an_idle_model_begins_at_once_and_alone(model: Model) -> None:
+    assert [model.turns.together(number) for number in (3, 4)] == [6, 8]
+    assert model.calls == [[3], [4]]
+
+
+def test_what_came_while_the_model_was_busy_is_one_batch(model: Model, pool: ThreadPoolExecutor) -> None:
+    with model.hold(pool) as first:
+        others = [pool.submit(model.turns.together, number) for number in range(1, 21)]
+        model.wait_for(20)
+    assert [future.result(60) for future in (first, *others)] == [2 * number for number in range(21)]
+    assert [sorted(call) for call in model.calls] == [[0], list(range(1, 21))]
+
+
+def test_a_batch_has_a_limit_and_the_rest_is_the_next(
+    model: Model, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(together, "MOST_TOGETHER", 8)
+    with model.hold(pool):
+        others = [pool.submit(model.turns.together, number) for number in range(1, 21)]
+        model.wait_for(20)
+    assert [future.result(60) for future in others] == [2 * number for number in range(1, 21)]
+    assert [len(call) for call in model.calls] == [1, 8, 8, 4]
+
+
+@pytest.mark.parametrize("bad", [1, 7, 20])
+def test_one_that_fails_in_a_batch_fails_alone(pool: ThreadPoolExecutor, bad: int) -> None:
+    model = Model()
+
+    def compute(numbers: Sequence[int]) -> list[int]:
+        doubled = model.double(numbers)
+        if bad in numbers:
+            raise ValueError(f"{bad} is bad")
+        return doubled
+
+    model.turns = Turns(compute)
+    with model.hold(pool):
+        others = {number: pool.submit(model.turns.together, number) for number in range(1, 21)}
+        model.wait_for(20)
+    for number, future in others.items():
+        if number == bad:
+            with pytest.raises(ValueError, match="is bad"):
+                future.result(60)
+        else:
+            assert future.result(60) == 2 * number
+    assert model.turns.together(5) == 10
+
+
+def test_too_few_results_are_an_error_and_not_a_neighbours(pool: ThreadPoolExecutor) -> None:
+    turns: Turns[int, int] = Turns(lambda numbers: [])
+    with pytest.raises(ValueError, match="shorter"):
+        turns.together(1)
+
+
+def test_when_the_thread_that_computes_is_ended_nobody_waits_for_ever(pool: ThreadPoolExecutor) -> None:
+    model, ended = Model(), [True]
+
+    def compute(numbers: Sequence[int]) -> list[int]:
+        doubled = model.double(numbers)
+        if len(numbers) > 1 and ended.pop():
+            raise KeyboardInterrupt
+        return doubled
+
+    model.turns = Turns(compute)
+    with model.hold(pool):
+        others = [pool.submit(model.turns.together, number) for number in range(1, 6)]
+        model.wait_for(5)
+    raised = [type(future.exception(60)) for future in others]
+    assert raised.count(KeyboardInterrupt) == 1
+    assert raised.count(RuntimeError) == 4
+    assert model.turns.together(5) == 10
+
+
+@pytest.mark.parametrize("is_called", [False, True], ids=["while it waits", "as its turn comes"])
+def test_one_who_goes_while_waiting_holds_up_nobody(
+    model: Model, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, is_called: bool
+) -> None:
+    wait, going = threading.Event.wait, threading.Event()
+
+    def leave(event: threading.Event, timeout: float | None = None) -> bool:
+        if threading.current_thread().name == "leaves" and timeout is None:
+            if is_called:
+                wait(event, 60)
+            else:
+                wait(going, 60)
+            raise KeyboardInterrupt
+        return wait(event, timeout)
+
+    monkeypatch.setattr(threading.Event, "wait", leave)
+    caught: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            model.turns.together(1)
+        except KeyboardInterrupt as error:
+            caught.append(error)
+
+    with model.hold(pool):
+        one = threading.Thread(target=ask, name="leaves", daemon=True)
+        one.start()
+        model.wait_for(1)
+        other = pool.submit(model.turns.together, 2)
+        model.wait_for(2)
+        if not is_called:
+            going.set()
+            one.join(60)
+    one.join(60)
+    assert len(caught) == 1
+    assert other.result(60) == 4
+    assert model.turns.together(5) == 10
+
+
+def test_work_in_the_background_gives_way_to_those_who_wait(model: Model, pool: ThreadPoolExecutor) -> None:
+    order: list[str] = []
+
+    def behind() -> None:
+        with model.turns.alone(is_behind=True):
+            order.append("behind")
+
+    def asked() -> None:
+        with model.turns.alone():
+            order.append("asked")
+
+    with model.hold(pool):
+        waiting = [pool.submit(behind)]
+        model.wait_for(1)
+        waiting += [pool.submit(model.turns.together, 1), pool.submit(asked)]
+        model.wait_for(3)
+    for future in waiting:
+        future.result(60)
+    assert order == ["asked", "behind"]
+    assert model.calls == [[0], [1]]
+
+
+def test_work_in_the_background_is_passed_by_so_often_and_no_more(model: Model, pool: ThreadPoolExecutor) -> None:
+    order: list[str] = []
+
+    def work(name: str, is_behind: bool) -> None:
+        with model.turns.alone(is_behind):
+            order.append(name)
+
+    with model.hold(pool):
+        waiting = [pool.submit(work, "behind", True)]
+        model.wait_for(1)
+        for number in range(PASSED_BY + 4):
+            waiting.append(pool.submit(work, "asked", False))
+            model.wait_for(2 + number)
+    for future in waiting:
+        future.result(60)
+    assert order == ["asked"] * PASSED_BY + ["behind"] + ["asked"] * 4
+
+
+def test_two_never_have_the_model_at_once(pool: ThreadPoolExecutor) -> None:
+    inside: list[int] = []
+    together: list[int] = []
+
+    def enter(numbers: Sequence[int]) -> list[int]:
+        inside.append(1)
+        together.append(len(inside))
+        threading.Event().wait(0.0005)
+        inside.pop()
+        return list(numbers)
+
+    turns: Turns[int, int] = Turns(enter)
+
+    def alone(is_behind: bool) -> None:
+        with turns.alone(is_behind):
+            enter([0])
+
+    calls = [pool.submit(turns.together, number) for number in range(200)]
+    calls += [pool.submit(alone, number % 2 == 0) for number in range(100)]
+    assert [future.result(60) for future in calls[:200]] == list(range(200))
+    assert [future.result(60) for future in calls[200:]] == [None] * 100
+    assert set(together) == {1}
+
+
+# With a real model
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Image.Image]:
+    rng = np.random.default_rng(7)
+    return [Image.fromarray(rng.integers(0, 256, (3, 4, 3), dtype=np.uint8)).resize((96, 64)) for _ in range(40)]
+
+
+def crossed(tagger: Tagger, pictures: list[Image.Image], alone: np.ndarray) -> int:
+    """How many of 40 threads, three times, got the scores of another image than their own."""
+    ready = threading.Barrier(len(pictures))
+
+    def ask(number: int) -> int:
+        wrong = 0
+        for turn in range(3):
+            ready.wait(60)
+            own = (number + turn) % len(pictures)
+            distances = np.abs(alone - tagger.tag(pictures[own]).scores).max(1)
+            wrong += not (distances[own] < 1e-5 and distances.argmin() == own)
+        return wrong
+
+    with ThreadPoolExecutor(len(pictures)) as threads:
+        return sum(threads.map(ask, range(len(pictures))))
+
+
+def counted(tagger: Tagger, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the batches that go through the model from now on."""
+    sizes, logits = [], tagger._logits
+
+    def count(pixels: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(pixels))
+        return logits(pixels)
+
+    monkeypatch.setattr(tagger, "_logits", count)
+    return sizes
+
+
+@pytest.fixture
+def tagger(loaded_tiny: Checkpoint) -> Tagger:
+    return Tagger(loaded_tiny, "cpu")
+
+
+def test_of_forty_who_tag_at_once_each_gets_their_own_images_scores(
+    tagger: Tagger, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = tagger.scores(pictures)
+    distances = np.abs(alone[:, None] - alone).max(2) + np.eye(len(alone))
+    assert distances.min() > 1e-3, "the images score alike, so nothing is said here"
+    sizes = counted(tagger, monkeypatch)
+    assert crossed(tagger, pictures, alone) == 0
+    assert sum(sizes) == 3 * len(pictures)
+    assert max(sizes) > 1, "no batch formed"
+
+
+def test_the_check_of_crossed_results_catches_answers_in_another_order(
+    tagger: Tagger, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, logits = tagger.scores(pictures), tagger._logits
+    monkeypatch.setattr(tagger, "_logits", lambda pixels: logits(pixels).flip(0))
+    assert crossed(tagger, pictures, alone) > 0
+
+
+def test_an_image_that_makes_the_model_say_nan_fails_alone(
+    tiny_checkpoint: object, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tagger = Tagger(load_checkpoint(tiny_checkpoint), "cpu")
+    alone, preprocess = tagger.scores(pictures), tagger.checkpoint.preprocess
+
+    def poisoned(image: Image.Image) -> torch.Tensor:
+        pixels = preprocess(image)
+        return pixels * torch.nan if image is pictures[3] else pixels
+
+    monkeypatch.setattr(tagger.checkpoint, "preprocess", poisoned)
+    sizes = counted(tagger, monkeypatch)
+    with ThreadPoolExecutor(len(pictures)) as threads:
+        with tagger.running():  # busy, until all wait
+            asked = [threads.submit(tagger.tag, picture) for picture in pictures]
+            until(lambda: len(tagger._turns._waiting) == len(pictures))
+        for number, future in enumerate(asked):
+            if number == 3:
+                with pytest.raises(TargetsError, match="NaN"):
+                    future.result(60)
+            else:
+                assert np.abs(future.result(60).scores - alone[number]).max() < 1e-5
+    assert sorted(sizes) == [8, 32]
+
+
+def test_photos_that_are_tagged_in_the_background_let_a_visitor_in_after_each_batch(
+    tagger: Tagger, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = counted(tagger, monkeypatch)
+    with ThreadPoolExecutor(2) as threads:
+        batches = scored(tagger, pictures, tagger.checkpoint.preprocess, 8, 1)
+        with tagger.running():  # busy, until both wait, and the background came first
+            background = threads.submit(lambda: list(batches))
+            until(lambda: len(tagger._turns._waiting) == 1)
+            visitor = threads.submit(tagger.tag, pictures[0])
+            until(lambda: len(tagger._turns._waiting) == 2)
+        visitor.result(60)
+        assert len(background.result(60)) == 5
+    assert sizes == [1, 8, 8, 8, 8, 8]
