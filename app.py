@@ -1,4 +1,8 @@
-"""The app: settings → tagger → page → launch. `python app.py --help` lists the flags."""
+"""The app: settings → tagger → page → launch. `python app.py --help` lists the flags.
+
+Who imports this file finds the page as `demo`, made by the environment's settings when it is first asked for:
+`from app import demo; demo.launch()`. Only what `launch` starts has all that stands around the page.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -19,14 +26,13 @@ from demo.scratch import Scratch
 from demo.settings import Settings
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    settings, began = Settings.from_flags(arguments), time.monotonic()
+def build(settings: Settings, ending: ExitStack) -> Any:
+    """A gr.Blocks whose `launch` knows its options; what is to be done when it ends goes on the stack.
+
+    Raises DemoError.
+    """
     if settings.log:
         logs.start()
-    if settings.is_open:
-        who = f"whoever reaches {settings.host} can tag, save, read and delete all corrections"
-        print(f"warning: {who}: --auth none asks nobody who is there", file=sys.stderr)
     scratch = Scratch()
     atexit.register(scratch.close)
     tempfile.tempdir = str(scratch.folder)  # for gradio too, which asks when it is imported
@@ -41,35 +47,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from demo.ui.page import build_page, launch_options  # loads gradio, which a wrong model need not wait for
 
     page = build_page(settings, models, albums, retraining, sync=sync)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what stops a container ends the app as Ctrl+C does
-    try:
-        _, url, _ = page.launch(
-            server_name=settings.host,
-            server_port=settings.port,
-            prevent_thread_lock=True,
-            **launch_options(settings, albums, models),
-        )
-    except OSError as error:
-        raise BadInput(
-            f"Nothing can listen on {settings.host}, port {settings.port or '7860 to 7959'}.",
-            f"{error}.",
-            "Stop what listens there, or use another --port or --host.",
-        ) from error
-    try:
-        print(f"TagLoop is at {url}", flush=True)
-        logs.event("start", public=settings.is_public, login=bool(settings.accounts), seconds=time.monotonic() - began)
-        if sync:
-            sync.start()
-        page.block_thread()
-    except KeyboardInterrupt:  # Ctrl+C before gradio listens for it; it is how the app ends
-        page.close(verbose=False)
-    finally:
-        if sync:
-            sync.close()
-        retraining.close()
-        albums.close_all()
-        logs.event("stop", seconds=time.monotonic() - began)
+    options = launch_options(settings, albums, models)
+    page.launch = partial(page.launch, server_name=settings.host, server_port=settings.port, **options)
+    for ends in (albums.close_all, retraining.close, *([sync.close] if sync else [])):
+        ending.callback(ends)
+    if sync:
+        sync.start()
+    return page
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    global demo
+    settings, began = Settings.from_flags(arguments), time.monotonic()
+    if settings.is_open:
+        who = f"whoever reaches {settings.host} can tag, save, read and delete all corrections"
+        print(f"warning: {who}: --auth none asks nobody who is there", file=sys.stderr)
+    with ExitStack() as ending:
+        demo = build(settings, ending)  # gradio looks for it here where it can reload an app, on a Space say
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # what stops a container ends the app as Ctrl+C does
+        try:
+            _, url, _ = demo.launch(prevent_thread_lock=True)
+        except OSError as error:
+            raise BadInput(
+                f"Nothing can listen on {settings.host}, port {settings.port or '7860 to 7959'}.",
+                f"{error}.",
+                "Stop what listens there, or use another --port or --host.",
+            ) from error
+        try:
+            print(f"TagLoop is at {url}", flush=True)
+            logs.event(
+                "start", public=settings.is_public, login=bool(settings.accounts), seconds=time.monotonic() - began
+            )
+            demo.block_thread()
+        except KeyboardInterrupt:  # Ctrl+C before gradio listens for it; it is how the app ends
+            demo.close(verbose=False)
+    logs.event("stop", seconds=time.monotonic() - began)
     return EXIT_DONE
+
+
+def __getattr__(name: str) -> Any:
+    """`demo`, for who imports this file and not before they ask."""
+    if name != "demo":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    with ExitStack() as ending:
+        globals()["demo"] = page = build(Settings.from_flags([]), ending)
+        atexit.register(ending.pop_all().close)
+    return page
 
 
 if __name__ == "__main__":

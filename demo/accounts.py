@@ -1,14 +1,50 @@
-"""Who may log in: a file with a line NAME:PASSWORD for each person. Nothing of a password is ever shown or logged."""
+"""Who may log in, a file with a line NAME:PASSWORD for each person, and who may do what once they did.
+
+Nothing of a password is ever shown or logged.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from demo.errors import BadInput
+from demo.messages import Message
 
 NAME = re.compile(r"\w[\w.@ -]{0,98}\w|\w")
 """A name is written to the corrections as the annotator."""
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What people may do, by the name that they logged in with; '' for who did not.
+
+    savers, retrainers: the only ones who may save corrections, and fine-tune and choose the server's own model; None
+    for everybody. Each gives why not, or None for who may.
+    """
+
+    savers: tuple[str, ...] | None = None
+    retrainers: tuple[str, ...] | None = None
+
+    def kept_from_saving(self, name: str) -> Message | None:
+        if self.savers is None or name in self.savers:
+            return None
+        if name:
+            return Message("Only some people may save here, and {name} is not among them.", name=name)
+        return Message("Only some people may save here. Log in and save again: what you decided stays.")
+
+    def kept_from_retraining(self, name: str) -> Message | None:
+        if self.retrainers is None or name in self.retrainers:
+            return None
+        return Message("Only some people may fine-tune here, and choose a model for others.")
+
+    @staticmethod
+    def kept_from_deleting(row_of: str, own: str) -> Message | None:
+        """row_of: whose row it is. own: the annotator that the person is, logged in or not; '' on one's own machine."""
+        if not own or row_of == own:
+            return None
+        return Message("This row is not yours: everybody deletes their own.")
 
 
 def read_accounts(path: Path) -> tuple[tuple[str, str], ...]:

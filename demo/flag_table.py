@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from demo.accounts import NAME
+
 PREFIX = "TAGLOOP_"
 
 
@@ -83,6 +85,14 @@ def _models(text: str) -> tuple[str, ...]:
     return names
 
 
+def _people(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(","))
+    for name in names:
+        if not NAME.fullmatch(name):
+            raise ValueError("names separated by commas are needed")
+    return names
+
+
 MODEL = Flag(
     "model", "checkpoint: owner/name, owner/name@revision or a folder (default: assets/checkpoint)", metavar="REF"
 )
@@ -99,7 +109,12 @@ CSV = Flag(
 COMMANDS: dict[str, tuple[Flag, ...]] = {
     "app": (
         MODEL,
-        Flag("corrections", "folder of the corrections CSV and its images", "corrections", metavar="DIR"),
+        Flag(
+            "corrections",
+            "folder of the corrections CSV and its images (default: corrections; where nothing can be written here, "
+            "~/.local/share/tagloop/corrections)",
+            metavar="DIR",
+        ),
         Flag("images", "folder of images to work through", metavar="DIR"),
         DEVICE,
         Flag("host", "address to listen on (default: GRADIO_SERVER_NAME or 127.0.0.1)", metavar="H"),
@@ -108,6 +123,14 @@ COMMANDS: dict[str, tuple[Flag, ...]] = {
             "auth",
             "file of NAME:PASSWORD lines, of who may log in; none for no login on a host that others reach",
             metavar="FILE|none",
+        ),
+        Flag("savers", "the only people who may save, by the names of their login", None, _people, metavar="NAME,NAME"),
+        Flag(
+            "retrainers",
+            "the only people who may fine-tune on the page (default: where others reach it, the owner of the Space)",
+            None,
+            _people,
+            metavar="NAME,NAME",
         ),
         Flag("mcp", "also serve the API as MCP tools", False, bool),
         Flag("log", "a line of JSON on stderr for each event (default: where others reach the page)", None, bool),

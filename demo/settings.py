@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from demo.accounts import read_accounts
+from demo.accounts import Rights, read_accounts
 from demo.errors import BadInput
 from demo.flags import parse_flags
 
@@ -122,10 +122,11 @@ class Settings:
     """What the app runs with. The last group are limits that are tighter on a public host (`PUBLIC_LIMITS`).
 
     allow_models: the owners and repos that visitors may load from the Hub; None for any. accounts: names and passwords
-    of those who may come; none for whoever reaches the port. on_space: it runs as a Hugging Face Space. log: whether
-    events go to stderr as lines of JSON. sync: the dataset repo that the corrections are kept in; None for none.
+    of those who may come; none for whoever reaches the port. on_space: it runs as a Hugging Face Space. hub_login:
+    people may log in there with their account of the Hub. savers, retrainers: as in `Rights`. log: whether events go to
+    stderr as lines of JSON. sync: the dataset repo that the corrections are kept in; None for none.
     sync_minutes: that a saved row may wait for that; the Hub takes 128 commits an hour, five minutes make at most 24.
-    retraining: whether the page offers fine-tuning.
+    retraining: whether the page offers fine-tuning, to anybody at all.
 
     max_models: how many models are in memory, the server's own among them; a ViT-L takes 1.2 GB. max_upload_bytes: one
     image. max_queue_length: events that wait for their turn, of all kinds; at a tenth of a second each the last one is
@@ -149,6 +150,9 @@ class Settings:
     allow_models: tuple[str, ...] | None = None
     accounts: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     on_space: bool = False
+    hub_login: bool = False
+    savers: tuple[str, ...] | None = None
+    retrainers: tuple[str, ...] | None = None
     log: bool = False
     sync: str | None = None
     sync_minutes: int = 5
@@ -178,6 +182,12 @@ class Settings:
         what its owner made it for."""
         return self.is_public and not self.accounts and not self.on_space
 
+    @property
+    def rights(self) -> Rights:
+        """Where others reach the page nobody fine-tunes who is not named."""
+        unnamed = () if self.is_public else None
+        return Rights(self.savers, unnamed if self.retrainers is None else self.retrainers)
+
     @classmethod
     def from_flags(
         cls, arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
@@ -195,8 +205,9 @@ class Settings:
             raise BadInput(f"--images {images} is not a folder.", next_step="Name a folder that holds images.")
         settings = cls(
             model=flags.model,
-            corrections=Path(flags.corrections),
+            corrections=Path(flags.corrections or _writable("corrections")),
             images=images,
+            runs=_writable("runs"),
             device=flags.device,
             host=flags.host or environment.get("GRADIO_SERVER_NAME") or "127.0.0.1",
             port=_port(flags.port, environment.get("GRADIO_SERVER_PORT")),
@@ -204,6 +215,9 @@ class Settings:
             allow_models=flags.allow_models,
             accounts=() if flags.auth in (None, NO_LOGIN) else read_accounts(Path(flags.auth)),
             on_space=bool(environment.get("SPACE_ID")),
+            hub_login=flags.auth in (None, NO_LOGIN) and _has_hub_login(environment),
+            savers=flags.savers,
+            retrainers=flags.retrainers,
             sync=flags.sync,
             sync_minutes=flags.sync_minutes,
         )
@@ -216,9 +230,17 @@ class Settings:
             )
         if settings.mcp and settings.accounts:
             raise BadInput("--mcp and --auth exclude each other.", "MCP clients have no way to log in.", "Drop one.")
+        if (flags.savers or flags.retrainers) and not (settings.accounts or settings.hub_login):
+            raise BadInput(
+                "--savers and --retrainers name people, and nobody logs in here.",
+                next_step="Give them accounts with --auth FILE; on a Space, put hf_oauth: true into its README.",
+            )
         if settings.is_public:
             settings = replace(settings, **PUBLIC_LIMITS)
-        if settings.accounts:
+            owner = environment.get("SPACE_ID", "").partition("/")[0]
+            known = (*(flags.retrainers or ()), *([owner] if settings.hub_login else []))
+            settings = replace(settings, retrainers=known, retraining=bool(known))
+        if settings.accounts or settings.savers:
             settings = replace(settings, max_saves_per_hour=None)  # they are known by name
         return replace(settings, log=settings.is_public if flags.log is None else flags.log)
 
@@ -233,6 +255,26 @@ PUBLIC_LIMITS = {
     "max_album_bytes": 256 * 2**20,
     "max_saves_per_hour": 1000,
 }
+
+
+def _writable(name: str) -> Path:
+    """A folder of that name here; where nothing can be written here, in the person's own data folder.
+
+    A host may check the code out for reading alone. https://specifications.freedesktop.org/basedir-spec/latest/
+    """
+    here = Path(name)
+    if os.access(here if here.exists() else Path.cwd(), os.W_OK):
+        return here
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "tagloop" / name
+
+
+def _has_hub_login(environment: Mapping[str, str]) -> bool:
+    """Whether it runs as a Space with `hf_oauth`, as gradio sees it: elsewhere it would let everybody in as one person.
+
+    The secret signs who is logged in.
+    """
+    needed = ("SPACE_ID", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")
+    return environment.get("SYSTEM") == "spaces" and all(environment.get(name) for name in needed)
 
 
 def _port(flag: int | None, gradios: str | None) -> int | None:

@@ -8,9 +8,9 @@ from typing import Any
 import gradio as gr
 
 from demo import logs
+from demo.accounts import Rights
 from demo.corrections import Corrections
 from demo.errors import CorrectionsError, DemoError
-from demo.messages import Message
 from demo.rows import Correction
 from demo.settings import MAX_NEW_LABEL_CHARACTERS
 from demo.statistics import LabelFigures, Statistics, Together
@@ -84,8 +84,8 @@ class CorrectionsTab:
 
     def _remove(self, event: gr.EventData) -> tuple[dict[str, Any], dict[str, Any]]:
         page, whose, own = asked(event, "page", int), asked(event, "annotator", str), visitor.annotator()
-        if own and whose != own:
-            return self.look(page, Message("This row is not yours: everybody deletes their own."))
+        if why := Rights.kept_from_deleting(whose, own):
+            return self.look(page, why)
         try:
             self.corrections.delete(asked(event, "file_name", str), whose)
         except DemoError as error:
@@ -114,7 +114,7 @@ def _shown(row: Correction, sync: Sync | None, own: str) -> dict[str, Any]:
         "file_name": row.file_name,
         "annotator": row.annotator,
         "is_yours": bool(own) and row.annotator == own,
-        "may_go": row.annotator == own or not own,
+        "may_go": not Rights.kept_from_deleting(row.annotator, own),
         "picture": f"corrections/thumbnails/{PurePosixPath(row.file_name).name}",
         "labels": row.labels,
         "added": [name for name in row.labels if name not in row.model_labels],

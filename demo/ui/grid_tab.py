@@ -100,13 +100,15 @@ class GridTab:
         except (TypeError, ValueError) as error:
             raise gr.Error("The page sent something unreadable. Reload it.", print_exception=False) from error
         done, texts, tried = 0, [], {}
-        annotator, address = visitor.annotator(), visitor.address(self.tagging.settings.on_space)
+        settings = self.tagging.settings
+        annotator, address = visitor.annotator(), visitor.address(settings.on_space)
+        refusal = settings.rights.kept_from_saving(visitor.login())
         for token in dict.fromkeys(token for token, _ in parts):
             decisions = [one for album, own in parts for one in own if album == token]
             album, saving, began = self.tagging.albums.get(token), Saving(), time.monotonic()
             photos = len({decision.place for decision in decisions})
-            if why := self.tagging.hourly.take(address, photos):
-                logs.event("refused", "warning", kind="hourly")
+            if why := refusal or self.tagging.hourly.take(address, photos):
+                logs.event("refused", "warning", kind="save")
                 texts.append(why)
                 tried[token] = []
                 continue

@@ -16,6 +16,7 @@ from demo.models import Models, ref_of
 from demo.retrain import Retraining
 from demo.settings import EXAMPLES, TAGGING_AT_ONCE, UPLOAD_SECONDS, Settings
 from demo.sync import Sync
+from demo.ui.account import Account
 from demo.ui.corrections_tab import CorrectionsTab
 from demo.ui.desk import Desk
 from demo.ui.grid_tab import GridTab
@@ -35,6 +36,15 @@ from demo.ui.words import head, i18n
 STYLES = ("page", "key_map", "why")
 
 
+class Page(gr.Blocks):
+    """Has gradio's routes for a login with the Hub where that is wanted, without gradio's button for it.
+
+    The button leaves the page, and with it what is decided there and not saved.
+    """
+
+    expects_oauth = False
+
+
 def build_page(
     settings: Settings,
     models: Models,
@@ -50,11 +60,13 @@ def build_page(
     corrections = Corrections(settings.corrections)
     tagging = Tagging(settings, models, corrections, albums, examples)
 
-    with gr.Blocks(title="TagLoop", delete_cache=(3600, UPLOAD_SECONDS), analytics_enabled=False) as page:
+    with Page(title="TagLoop", delete_cache=(3600, UPLOAD_SECONDS), analytics_enabled=False) as page:
+        page.expects_oauth = settings.hub_login
         desk = gr.State(Desk(lambda: ref_of(models.own)))
         with gr.Row(elem_id="header"):
             gr.HTML("<h1>TagLoop</h1>", elem_id="name", apply_default_css=False)
             model_box = ModelBox(models, desk)
+            account = Account(settings) if settings.accounts or settings.hub_login else None
         notice = sync and SyncNotice(sync)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab(i18n("Tag"), id="tag") as first:
@@ -63,8 +75,12 @@ def build_page(
                 grid_tab = GridTab(tagging, desk)
             with gr.Tab(i18n("Corrections"), id="corrections") as third:
                 corrections_tab = CorrectionsTab(corrections, sync)
-            with gr.Tab(i18n("Retrain"), id="retrain", visible=settings.retraining) as fourth:
+            is_for_all = settings.retraining and settings.rights.retrainers is None
+            with gr.Tab(i18n("Retrain"), id="retrain", visible=is_for_all) as fourth:
                 retrain_tab = RetrainTab(models, corrections, retraining or Retraining(settings), desk)
+        if account:
+            account.follow(fourth)
+            page.load(account.look, None, account.shown, **QUIET)
         add_programs(settings, models, corrections, tagging.hourly)
 
         chosen = [desk, model_box.choice]

@@ -18,7 +18,7 @@ from demo.errors import BadInput, CorrectionsError, DemoError
 from demo.hourly import Hourly
 from demo.images import decode, extension
 from demo.models import Models
-from demo.settings import Settings
+from demo.settings import TAGGING_AT_ONCE, Settings
 from demo.tagger import Tagger
 from demo.thresholds import active
 from demo.ui import visitor
@@ -64,6 +64,9 @@ def add_programs(settings: Settings, models: Models, corrections: Corrections, h
     ) -> dict[str, Any]:
         """Save what is right on an image as one row of the corrections; gives the row.
 
+        Kept are the image, the labels, the time, and the name of who is logged in or a random id. Where the server
+        syncs its corrections they go to a dataset of the Hub, which may be public, the image without its metadata.
+
         Args:
             image: the image
             labels: labels that are present
@@ -74,7 +77,7 @@ def add_programs(settings: Settings, models: Models, corrections: Corrections, h
             data, tagger, scores = scored(image)
             names, cut = tagger.checkpoint.labels.names, tagger.checkpoint.threshold
             address, started = visitor.address(settings.on_space), time.monotonic()
-            if why := hourly.take(address):
+            if why := settings.rights.kept_from_saving(visitor.login()) or hourly.take(address):
                 raise CorrectionsError("Not saved.", why)
             row = corrections.save(
                 data,
@@ -91,7 +94,7 @@ def add_programs(settings: Settings, models: Models, corrections: Corrections, h
             logs.event("correction_saved", count=1, seconds=time.monotonic() - started)
             return asdict(row)
 
-    gr.api(tag, api_name="tag")
+    gr.api(tag, api_name="tag", concurrency_limit=TAGGING_AT_ONCE)
     gr.api(save_correction, api_name="save_correction")
 
 

@@ -18,6 +18,7 @@ from demo.report import REPORT, judged_on, small_print
 from demo.retrain import Retraining, Run
 from demo.rows import OWN_IMAGE
 from demo.settings import MAX_WAITING_RUNS
+from demo.ui import visitor
 from demo.ui.desk import Desk
 from demo.ui.panel import QUIET, Panel, asked
 
@@ -71,14 +72,14 @@ class RetrainTab:
         """All that the panel shows."""
         run, models = self.retraining.status(), self.models
         ended = run.ended
-        is_public, own = models.settings.is_public, ref_of(models.own)
+        is_public, own, may_choose = models.settings.is_public, ref_of(models.own), self._refusal() is None
         server = {"model": name_of(own), "before": models.former and name_of(models.former)}
         return {
             "images": self._totals(),
             "limit": MAX_WAITING_RUNS,
             "model": name_of(desk.model),
             "before": name_of(desk.before) if desk.before and desk.before != desk.model else None,
-            "server": None if is_public else server,
+            "server": server if may_choose else None,
             "run": _shown(run),
             "ended": _shown(ended),
             "ending": _ending(ended),
@@ -95,6 +96,7 @@ class RetrainTab:
 
     def _start(self, desk: Desk) -> tuple:
         try:
+            self._check()
             self.retraining.start(self.corrections.csv_path, desk.model)
         except DemoError as error:
             return self.look(desk, str(error))
@@ -102,16 +104,21 @@ class RetrainTab:
 
     def _resume(self, desk: Desk, event: gr.EventData) -> tuple:
         try:
+            self._check()
             self.retraining.resume(asked(event, "name", str))
         except DemoError as error:
             return self.look(desk, str(error))
         return self.look(desk)
 
     def _forget(self, desk: Desk) -> tuple:
+        if why := self._refusal():
+            return self.look(desk, why)
         self.retraining.forget_waiting()
         return self.look(desk)
 
     def _cancel(self, desk: Desk, event: gr.EventData) -> tuple:
+        if why := self._refusal():
+            return self.look(desk, why)
         self.retraining.cancel(asked(event, "name", str))
         return self.look(desk)
 
@@ -132,9 +139,8 @@ class RetrainTab:
         try:
             if ref is None:
                 raise BadInput("There is no such model.", "What is offered has changed since.")
-            if for_all and self.models.settings.is_public:
-                raise BadInput("Visitors choose no model for others here.", next_step="Use it for yourself.")
             if for_all:
+                self._check()
                 self.models.make_own(ref)
             else:
                 self.models.get(ref)
@@ -142,6 +148,14 @@ class RetrainTab:
             return self.value(desk, str(error))
         desk.choose(ref)
         return self.value(desk)
+
+    def _refusal(self) -> Message | None:
+        """Why the visitor may not do what concerns everybody; None for who may."""
+        return self.models.settings.rights.kept_from_retraining(visitor.login())
+
+    def _check(self) -> None:
+        if why := self._refusal():
+            raise BadInput(why)
 
     def _offered(self, name: str) -> str | None:
         """The model of the run that ended last, if that is the one that the person saw and may be put to use."""

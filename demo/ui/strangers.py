@@ -1,8 +1,13 @@
-"""Who is who where nobody logs in: a random id in a cookie of each browser, and a name made of it.
+"""Who is who where nobody has to log in: a random id in a cookie of each browser, and a name made of it.
 
-The name goes to the corrections, which anybody may download, so it does not lead back to the cookie: who knows a name
-cannot delete that person's rows. Clearing the browser's data makes a new person of somebody, and a program that keeps
-no cookies is a new one with each request.
+Who logged in with the Hub, as people may on a Space with `hf_oauth`, has the user name instead. gradio keeps that in a
+cookie, signed with a secret that the Space alone has. It is not heeded that the Hub's token in there is good for some
+hours only: nothing is asked of the Hub with it, and somebody's rows should not change their name in the middle of an
+evening. The cookie ends after two weeks without a visit.
+
+The name of a browser goes to the corrections, which anybody may download, so it does not lead back to the cookie: who
+knows a name cannot delete that person's rows. Clearing the browser's data makes a new person of somebody, and a program
+that keeps no cookies is a new one with each request.
 """
 
 from __future__ import annotations
@@ -17,11 +22,27 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE, HEADER = "tagloop-visitor", "x-tagloop-visitor"
 ID = re.compile(r"[0-9a-f]{32}")
+STRANGER = re.compile(r"visitor-[0-9a-f]{12}")
 YEAR_SECONDS = 365 * 24 * 3600
 
 
 def name_of(visitor_id: str) -> str:
     return f"visitor-{hashlib.sha256(visitor_id.encode()).hexdigest()[:12]}"
+
+
+def is_stranger(name: str) -> bool:
+    """Whether the name is one of a browser's."""
+    return STRANGER.fullmatch(name) is not None
+
+
+def hub_name(scope: Scope) -> str:
+    """The Hub's name of who logged in there; '' for nobody.
+
+    Somebody's name on the Hub that looks like a browser's is none here, or its rows would be theirs to delete.
+    """
+    told = scope.get("session", {}).get("oauth_info") or {}
+    name = told.get("userinfo", {}).get("preferred_username", "")
+    return "" if is_stranger(name) else name
 
 
 class Strangers:
@@ -36,8 +57,9 @@ class Strangers:
         connection = HTTPConnection(scope)
         known = connection.cookies.get(COOKIE, "")
         visitor_id = known if ID.fullmatch(known) else secrets.token_hex(16)
+        name = hub_name(scope) or name_of(visitor_id)
         headers = [(key, value) for key, value in scope["headers"] if key != HEADER.encode()]
-        scope = scope | {"headers": [*headers, (HEADER.encode(), name_of(visitor_id).encode())]}
+        scope = scope | {"headers": [*headers, (HEADER.encode(), name.encode("latin-1"))]}
 
         async def introduced(message: Message) -> None:
             if message["type"] == "http.response.start":

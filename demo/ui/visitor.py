@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from gradio.context import LocalContext
 
-from demo.ui.strangers import HEADER
+from demo.ui.strangers import HEADER, is_stranger
 
 
 def annotator() -> str:
-    """The name that the visitor logged in with, or the one that their browser has here; '' on one's own machine."""
+    """The name that the visitor logged in with, or the one that their browser has here; '' on one's own machine.
+
+    With accounts of the server gradio knows the name, with those of the Hub and without any `Strangers` does.
+    """
     request = LocalContext.request.get(None)
     if request is None:
         return ""
     return getattr(request, "username", None) or request.headers.get(HEADER, "")
+
+
+def login() -> str:
+    """The name that the visitor logged in with; '' for who did not."""
+    name = annotator()
+    return "" if is_stranger(name) else name
 
 
 def address(on_space: bool = False) -> str:

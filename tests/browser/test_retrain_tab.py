@@ -346,7 +346,7 @@ def test_on_a_public_host_nobody_chooses_for_others_and_no_report_is_linked(
     expect(site.id("use-for-all")).to_be_hidden()
     expect(page.get_by_role("link", name="Open the whole report")).to_be_hidden()
     site.id("use-for-all").evaluate("button => { button.disabled = false; button.click(); }")
-    expect(page.locator(".retrain .problem")).to_contain_text("Visitors choose no model for others here.")
+    expect(page.locator(".retrain .problem")).to_contain_text("Only some people may fine-tune here")
     assert name_of(ref_of(site.models.own)) == "tiny"
 
 
