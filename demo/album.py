@@ -62,6 +62,7 @@ class Album:
         self.token = secrets.token_urlsafe(16)
         self.photos: list[Photo] = []
         self.looks: list[Look | None] = []
+        self._digests: dict[int, str] = {}  # of photos that were read and not looked at
         self.problems: dict[int, str] = {}
         self.max_photos, self.max_bytes = max_photos, max_bytes
         self.folder = Path(tempfile.mkdtemp(prefix="tagloop-")) if max_photos else None
@@ -109,6 +110,13 @@ class Album:
     def read(self, place: int) -> bytes:
         """A photo's bytes. Raises ImageRejected or OSError."""
         return self.photos[place].read(MAX_IMAGE_BYTES)
+
+    def digest(self, place: int, read: bool = False) -> str | None:
+        """Sha256 of a photo's bytes as they were read last; None before. read: then now, which raises as `read`."""
+        look = self.looks[place]
+        if look is None and read and place not in self._digests:
+            self._digests[place] = hashlib.sha256(self.read(place)).hexdigest()
+        return look.digest if look else self._digests.get(place)
 
     def seen(self, place: int, look: Look) -> None:
         """Note what reading a photo showed; a file that was replaced meanwhile has no scores any more."""

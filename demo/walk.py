@@ -46,12 +46,16 @@ class Walk:
         """Of the open photo in the order, from 1."""
         return None if self.place is None else int(np.flatnonzero(self.order == self.place)[0]) + 1
 
-    def following(self, done: Collection[int]) -> int | None:
-        """The next place that is not done, then those passed by before; None when all others are done."""
+    def ahead(self, done: Collection[int]) -> list[int]:
+        """The other places that are not done, from the open one on; after them those passed by before."""
         start = self.number or 0
-        ahead = [int(place) for place in (*self.order[start:], *self.order[:start])]
-        open_places = [place for place in ahead if place not in done and place != self.place]
-        return next((place for place in open_places if place not in self.skipped), next(iter(open_places), None))
+        others = [int(place) for place in (*self.order[start:], *self.order[:start])]
+        left = [place for place in others if place not in done and place != self.place]
+        return sorted(left, key=self.skipped.__contains__)
+
+    def following(self, done: Collection[int]) -> int | None:
+        """The first `ahead`; None when all others are done."""
+        return next(iter(self.ahead(done)), None)
 
     def preceding(self) -> int | None:
         """The place before the open one, whatever was done there."""
@@ -61,12 +65,13 @@ class Walk:
     def states(self, saved: Collection[str], edited: Collection[str]) -> str:
         """One letter a photo, by place. saved, edited: sha256 of what is saved, and of what has unsaved decisions."""
         letters = []
-        for place, look in enumerate(self.album.looks):
+        for place in range(len(self.album)):
+            digest = self.album.digest(place)
             if place in self.album.problems:
                 letters.append(FAILED)
-            elif look is not None and look.digest in edited:
+            elif digest in edited:
                 letters.append(EDITED)
-            elif look is not None and look.digest in saved:
+            elif digest in saved:
                 letters.append(DONE)
             else:
                 letters.append(SKIPPED if place in self.skipped else UNTOUCHED)

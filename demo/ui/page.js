@@ -1,4 +1,4 @@
-// An image pasted or dropped anywhere on the Tag tab goes to the page's file input; many, a folder or a zip to the filmstrip.
+// An image pasted or dropped anywhere on the Tag tab goes to the page's file input, anything else that is dropped to the filmstrip.
 () => {
   const input = () => document.querySelector("#image input[type=file]");
   const isOnTagTab = () => document.getElementById("image")?.checkVisibility();
@@ -12,10 +12,10 @@
     input().dispatchEvent(new Event("change", { bubbles: true }));
   }
 
-  /** Entries of what was dropped, where it is more than one image. */
-  function many({ items }) {
-    const entries = Array.from(items, (item) => item.webkitGetAsEntry?.()).filter(Boolean);
-    return entries.length > 1 || entries.some((entry) => entry.isDirectory || /\.zip$/i.test(entry.name)) ? entries : [];
+  /** Entries of what was dropped, where it is not one image. */
+  function many(transfer) {
+    const entries = Array.from(transfer.items, (item) => item.webkitGetAsEntry?.()).filter(Boolean);
+    return entries.length === 1 && imageIn(transfer) ? [] : entries;
   }
 
   document.addEventListener("paste", (event) => {
@@ -30,6 +30,7 @@
       if (!entries.length) return;
       event.preventDefault();
       event.stopPropagation(); // the image would take the first of them
+      event.target.dispatchEvent(new DragEvent("dragleave", { bubbles: true })); // and else looks as if it still might
       document.dispatchEvent(new CustomEvent("tagloop-files", { detail: entries }));
     },
     true,
