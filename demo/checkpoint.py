@@ -75,6 +75,11 @@ class Checkpoint:
         return self.preprocess.data
 
     @property
+    def origin(self) -> str:
+        """The REF that loads the same weights again: the folder, or the repo at its commit."""
+        return str(Path(self.ref).absolute()) if self.identity.startswith("local:") else self.identity
+
+    @property
     def threshold(self) -> float:
         """The recommended threshold in [0, 1]: the one its metrics were measured at, or its authors'."""
         for value in (self.metrics.get("threshold"), self.config.get("threshold")):

@@ -63,27 +63,28 @@ class Window(NamedTuple):
 class Evidence:
     """One image that went through a model once, for the maps of any of its labels.
 
-    Holds the activations of the model's end, and may be asked by many threads. Raises NoHeatmap.
+    Holds the activations of the model's end, and may be asked by many threads. Where the GPU is lent by the call it
+    holds the pixels, which go through the model anew for each label. Raises NoHeatmap, then with the first map.
     """
 
     def __init__(self, tagger: Tagger, image: Image.Image) -> None:
         preprocess = tagger.checkpoint.preprocess
         self._size, self._window = image.size, window(preprocess, image.size)
         pixels = preprocess(image).unsqueeze(0)
-        with tagger.running() as model:
-            self._end = _end_of(model, pixels.to(tagger.device))
+        self._lent, self._pixels = tagger.lent, pixels.numpy() if tagger.lent else None
+        if not tagger.lent:
+            with tagger.running() as model:
+                self._end = _end_of(model, pixels.to(tagger.device))
         self._lock = threading.Lock()
 
     def heatmap(self, label: int) -> Heatmap:
         """What speaks for the label at this position in logit order. Gradients of weights are not touched."""
-        sources, channels, (rows, columns), logits = self._end
-        with self._lock:
-            gradients = torch.autograd.grad(logits[0, label], sources, retain_graph=True)
-        told = [
-            (source.detach().float() * gradient.float()).sum(dimensions).flatten()[-rows * columns :]
-            for source, gradient, dimensions in zip(sources, gradients, channels, strict=True)
-        ]
-        return _on_photo(torch.stack(told).sum(0).reshape(rows, columns).cpu(), self._size, self._window)
+        if self._lent:
+            cells = torch.from_numpy(self._lent.compute(_cells_of, self._pixels, label))
+        else:
+            with self._lock:
+                cells = _cells(self._end, label)
+        return _on_photo(cells, self._size, self._window)
 
 
 class Heatmaps:
@@ -190,6 +191,21 @@ def _end_of(model: torch.nn.Module, pixels: torch.Tensor) -> _End:
             logits = model.forward_head(features)
     channels = [*[(1, 3)] * len(values), (channel,)]
     return _End([*values, features], channels, (rows, columns), logits.float())
+
+
+def _cells(end: _End, label: int) -> torch.Tensor:
+    """What each patch contributes to a label's logit: (rows, columns) on the CPU."""
+    sources, channels, (rows, columns), logits = end
+    gradients = torch.autograd.grad(logits[0, label], sources, retain_graph=True)
+    told = [
+        (source.detach().float() * gradient.float()).sum(dimensions).flatten()[-rows * columns :]
+        for source, gradient, dimensions in zip(sources, gradients, channels, strict=True)
+    ]
+    return torch.stack(told).sum(0).reshape(rows, columns).cpu()
+
+
+def _cells_of(model: torch.nn.Module, pixels: torch.Tensor, label: int) -> np.ndarray:
+    return _cells(_end_of(model, pixels), label).numpy()
 
 
 def _no_map(model: torch.nn.Module) -> NoHeatmap:

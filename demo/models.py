@@ -255,10 +255,7 @@ def _give_memory_back() -> None:
 
 def ref_of(tagger: Tagger) -> str:
     """What loads the same weights again: the folder, or the repo at its commit."""
-    checkpoint = tagger.checkpoint
-    if checkpoint.identity.startswith("local:"):
-        return str(Path(checkpoint.ref).absolute())
-    return checkpoint.identity
+    return tagger.checkpoint.origin
 
 
 def name_of(ref: str) -> str:

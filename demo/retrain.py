@@ -3,13 +3,12 @@
 The process has a session of its own and writes `log.txt` and `progress.json` into its out folder; this module
 reads them, so that a page that is reloaded, or a second one, sees the same run. A request that comes while one runs
 waits for its turn, and what the last one came to is kept beside it. Trains nothing itself, and forgets all of it when
-the server ends.
+the server ends. What it runs in is `demo.run_process`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -23,11 +22,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from demo import logs
+from demo import logs, run_process
 from demo.errors import EXIT_DONE, EXIT_INTERRUPTED, BadInput
 from demo.layouts import METRICS
 from demo.progress import LOG, PROGRESS
-from demo.settings import MAX_WAITING_RUNS, ROOT, Settings
+from demo.settings import MAX_WAITING_RUNS, Settings
 
 COMMAND = (sys.executable, "-m", "demo.finetune")
 SECONDS_TO_STOP = 60
@@ -89,7 +88,7 @@ class _Started:
     request: what to ask to go on with it. out: its folder.
     """
 
-    process: subprocess.Popen
+    process: run_process.Process
     request: _Request
     out: Path
     log_bytes: int
@@ -171,23 +170,16 @@ class Retraining:
             raise BadInput(f"{out} cannot be made.", f"{error.strerror}.", "Name a new folder.") from error
         arguments = ["--csv", str(request.csv), "--model", request.model, "--out", str(out), *request.flags]
         progress = _version(out / PROGRESS)
-        with (out / LOG).open("ab") as log:
-            log_bytes = log.tell()
-            process = subprocess.Popen(
-                [*self._command, *arguments, *(["--resume"] if goes_on else [])],
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        log_bytes = _length(out / LOG)
+        arguments += ["--resume"] if goes_on else []
+        process = run_process.start(self._command, arguments, request.csv, out)
         if self._last is not None and self._last.out != out:
             self._before = self._last
         self._last = _Started(process, request, out, log_bytes, progress)
         logs.event("retraining_started", resumed=goes_on)
         threading.Thread(target=self._then_next, args=(process,), name="retraining", daemon=True).start()
 
-    def _then_next(self, process: subprocess.Popen) -> None:
+    def _then_next(self, process: run_process.Process) -> None:
         started, code = time.monotonic(), process.wait()
         level = "info" if code == EXIT_DONE else "warning"
         logs.event("retraining_ended", level, status=code, seconds=time.monotonic() - started)
@@ -218,7 +210,7 @@ class Retraining:
             try:
                 process.wait(SECONDS_TO_STOP)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+                process.kill()
                 process.wait()
         return self.status()
 
@@ -277,6 +269,11 @@ def _last_words(started: _Started) -> str:
     errors = [line for line in lines if line.startswith("error: ")]
     last = errors or [line for line in lines if line.strip()]
     return last[-1].removeprefix("error: ") if last else f"It ended with exit code {code}."
+
+
+def _length(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
+    return path.stat().st_size if path.exists() else 0
 
 
 def _version(path: Path) -> tuple[int, int] | None:

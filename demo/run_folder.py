@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import json
 import signal
+import threading
 from pathlib import Path
 
 from demo.durable import WRITING, make_folder, sweep
@@ -29,14 +30,20 @@ _BY_CONTENT = (
 """Flags that may change between a run and its going on: what they name is compared by content."""
 
 
+def stop_file(folder: Path) -> Path:
+    """Beside a run's folder; while it is there the run stops as by a signal, which only a main thread can hear."""
+    return folder.with_name(folder.name + ".stop")
+
+
 class Stop:
-    """Raises Interrupted between two steps, once SIGINT or SIGTERM has come; a context."""
+    """Raises Interrupted between two steps, once SIGINT or SIGTERM has come or `stop_file` is there; a context."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.asked = folder, False
+        self.folder, self.asked, self._file = folder, False, stop_file(folder)
 
     def __enter__(self) -> Stop:
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        heard = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        self._before = {number: signal.signal(number, self._ask) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -44,7 +51,7 @@ class Stop:
             signal.signal(number, handler)
 
     def __call__(self) -> None:
-        if self.asked:
+        if self.asked or self._file.exists():
             raise Interrupted("Interrupted.", f"{self.folder} is no checkpoint yet.", "Go on with --resume.")
 
     def _ask(self, *_: object) -> None:

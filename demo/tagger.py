@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from demo import zero
 from demo.checkpoint import Checkpoint
 from demo.errors import BadInput
 from demo.losses import check_finite, check_logits
@@ -32,7 +33,12 @@ class Tagged:
 
 def choose_device(wanted: str = "auto") -> str:
     """CUDA, then MPS, then CPU; raises BadInput for a device that is not here."""
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    # on ZeroGPU nothing asks CUDA: it is there whenever it is lent
+    available = {
+        "cuda": zero.IS_HERE or torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if wanted == "auto":
         return next(device for device, here in available.items() if here)
     if not available.get(wanted):
@@ -47,7 +53,7 @@ def choose_precision(device: str) -> tuple[str, torch.dtype | None]:
     On a CPU fp32: bf16 would be faster where the CPU has it, but scores would differ from machine to machine.
     """
     if device == "cuda":
-        return ("bf16", torch.bfloat16) if torch.cuda.is_bf16_supported() else ("fp16", torch.float16)
+        return ("bf16", torch.bfloat16) if zero.IS_HERE or torch.cuda.is_bf16_supported() else ("fp16", torch.float16)
     return ("fp16", torch.float16) if device == "mps" else ("fp32", None)
 
 
@@ -55,14 +61,16 @@ class Tagger:
     """A checkpoint on a device.
 
     Has `device` ("cpu", "cuda" or "mps") and `precision` ("fp32", "bf16" or "fp16"). Moves the checkpoint's model.
+    lent: on ZeroGPU, the model where the GPU is; the one here computes nothing then.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
         self.checkpoint = checkpoint
         self.device = choose_device(device)
         self.precision, self._dtype = choose_precision(self.device)
-        self._model = checkpoint.model.to(self.device).eval()
-        if self.device == "cuda":
+        self.lent = zero.Lent.of(checkpoint) if self.device == "cuda" and zero.is_lent() else None
+        self._model = checkpoint.model.eval() if self.lent else checkpoint.model.to(self.device).eval()
+        if self.device == "cuda" and not self.lent:
             self._model = self._model.to(memory_format=torch.channels_last)
         self._turns: Turns[torch.Tensor, torch.Tensor] = Turns(lambda pixels: self._logits(torch.stack(list(pixels))))
 
@@ -100,13 +108,14 @@ class Tagger:
         with self._turns.alone(), self._autocast():
             yield self._model
 
-    @torch.inference_mode()
     def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
         """Logits (B, L), fp32 on the CPU; for whoever has the turn."""
+        if self.lent:
+            return torch.from_numpy(self.lent.compute(_logits_of, pixels.numpy()))
         if self.device == "cuda":
             pixels = pixels.contiguous(memory_format=torch.channels_last)
         with self._autocast():
-            return self._model(pixels.to(self.device, non_blocking=True)).float().cpu()
+            return torch.from_numpy(_logits_of(self._model, pixels.to(self.device, non_blocking=True)))
 
     @torch.inference_mode()
     def _scores(self, logits: torch.Tensor) -> np.ndarray:
@@ -115,3 +124,8 @@ class Tagger:
 
     def _autocast(self) -> AbstractContextManager:
         return torch.autocast(self.device, dtype=self._dtype) if self._dtype else nullcontext()
+
+
+@torch.inference_mode()
+def _logits_of(model: torch.nn.Module, pixels: torch.Tensor) -> np.ndarray:
+    return model(pixels).float().cpu().numpy()
