@@ -9,9 +9,14 @@ function make(tag, properties = {}, ...children) {
   return node;
 }
 
-/** Call `draw` with the value now and after every push. */
+/** Call `draw` with the value now and after every push; not with one that is older than what is shown. */
 function drawing(draw) {
-  const drawValue = () => props.value && draw(props.value);
+  let last = 0;
+  const drawValue = () => {
+    if (!(props.value?.revision >= last)) return; // an event's answer comes twice, the second time when it has ended
+    last = props.value.revision;
+    draw(props.value);
+  };
   watch("value", drawValue);
   drawValue();
 }

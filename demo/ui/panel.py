@@ -7,6 +7,7 @@ messages as text only) and sends named events with data.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from demo.messages import for_page
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 """For every event of the page: no fading, and not an endpoint for programs."""
 
-_revisions = itertools.count(1)  # an equal value would not be noticed in the page
+_revisions = itertools.count(time.time_ns() // 1000)  # on from there when the server is started again
 
 
 class Panel(gr.HTML):
@@ -34,10 +35,18 @@ class Panel(gr.HTML):
         )
 
     def postprocess(self, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        return None if value is None else {"revision": next(_revisions), **for_page(value)}
+        return None if value is None else {"revision": revision(), **for_page(value)}
 
     def preprocess(self, payload: Any) -> None:
         """What the page holds is never taken back: the data of an event says all."""
+
+
+def revision() -> int:
+    """Numbers a value, the newer the higher; the page shows none after a newer one.
+
+    A handler whose value may be overtaken puts its own in before it looks at anything.
+    """
+    return next(_revisions)
 
 
 def asked(event: gr.EventData, name: str, kind: type) -> Any:

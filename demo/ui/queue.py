@@ -16,6 +16,7 @@ from demo.errors import BadInput, CorrectionsError, DemoError, ImageRejected
 from demo.messages import Message
 from demo.ui import visitor
 from demo.ui.desk import Desk
+from demo.ui.panel import revision
 from demo.ui.tag_editor import Decisions, Status
 from demo.ui.tagging import Tagging, View
 from demo.walk import Walk
@@ -86,7 +87,7 @@ class Queue:
 
     def value(self, desk: Desk, message: str = "") -> dict[str, Any]:
         """All that the filmstrip shows."""
-        walk, value = self.tagging.walk_of(desk), {"message": message}
+        value, walk = {"revision": revision(), "message": message}, self.tagging.walk_of(desk)
         album = walk.album
         if not self.tagging.is_queue(desk):
             return value | {"token": ""}

@@ -38,6 +38,7 @@ from demo.ui.gate import Gate
 from demo.ui.health import Health
 from demo.ui.login import Login
 from demo.ui.strangers import Strangers
+from demo.ui.streams import Streams
 from demo.ui.watching import Watch
 
 THUMBNAIL_PIXELS = 128
@@ -132,7 +133,13 @@ def app_kwargs(
         return FileResponse(path, media_type="text/html; charset=utf-8", headers=REPORT_HEADERS)
 
     return {
-        "middleware": [Middleware(Watch), Middleware(Login), gate, *[Middleware(Strangers)] * has_strangers],
+        "middleware": [
+            Middleware(Watch),
+            Middleware(Login),
+            Middleware(Streams),
+            gate,
+            *[Middleware(Strangers)] * has_strangers,
+        ],
         "routes": [
             Route("/corrections/corrections.csv", csv),
             Route("/corrections/corrections.zip", archive),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
 import threading
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from demo.album import Album
 from demo.checkpoint import Checkpoint, save_checkpoint
 from demo.images import decode
 from demo.tagger import Tagger
+from demo.ui.tag_tab import TagTab
 from tests.browser.test_page import Site
 
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
@@ -97,6 +99,43 @@ def test_photos_and_a_zip_that_a_visitor_brings_are_tagged_and_the_first_is_open
     expect(site.id("strip")).to_be_hidden()
     expect(site.page.locator(".examples .strip")).to_be_visible()
     assert not folder.exists()
+
+
+def test_what_an_event_says_late_does_not_undo_what_another_said_meanwhile(
+    start: Callable[..., Site], make_image: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tag_again, enter, has_looked, may_end = TagTab._tag_again, TagTab._enter, threading.Event(), threading.Event()
+
+    def ending_late(*args: object) -> Iterator[tuple]:
+        yield from tag_again(*args)
+        has_looked.set()
+        may_end.wait(20)  # what was yielded last goes to the page once more after that
+
+    def entering_late(*args: object) -> Iterator[tuple]:
+        has_looked.wait(20)
+        yield from enter(*args)
+
+    monkeypatch.setattr(TagTab, "_tag_again", functools.wraps(tag_again)(ending_late))
+    monkeypatch.setattr(TagTab, "_enter", functools.wraps(enter)(entering_late))
+    may_end.set()
+    site = start()
+    bring(site, ("a.png", make_image(1)), ("b.png", make_image(2)))
+    expect(facts(site)).to_contain_text("1 of 2")
+    for event in (may_end, has_looked):
+        event.clear()
+    site.page.reload()
+    expect(facts(site)).to_contain_text("1 of 2")
+    site.page.evaluate(
+        "new MutationObserver(() => (window.wasHidden ||= document.querySelector('.film .bar').hidden))"
+        ".observe(document.querySelector('.film'), {subtree: true, attributes: true, childList: true})"
+    )
+    may_end.set()
+    site.id("next").click()
+    expect(facts(site)).to_contain_text("2 of 2")
+    site.id("next").click()
+    expect(facts(site)).to_contain_text("1 of 2")
+    assert not site.page.evaluate("window.wasHidden")
+    assert album_of(site) is not None
 
 
 def test_more_photos_are_counted_and_closing_stops_those_that_still_travel(

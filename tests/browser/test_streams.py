@@ -1,0 +1,52 @@
+"""What is asked while the page's stream of answers is being closed is answered all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.test_page import Site
+
+pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
+
+LATE = """
+  const fetched = window.fetch;
+  const closing = 'data: {"msg":"close_stream"';
+  window.late = 0;
+  window.fetch = async (address, options) => {
+    const answer = await fetched(address, options);
+    if (!String(address?.url ?? address).includes("/queue/data")) return answer;
+    const decoder = new TextDecoder(), encoder = new TextEncoder();
+    const body = answer.body.pipeThrough(new TransformStream({
+      async transform(chunk, to) {
+        const text = decoder.decode(chunk, { stream: true });
+        const at = text.indexOf(closing);
+        if (at < 0) return to.enqueue(encoder.encode(text));
+        to.enqueue(encoder.encode(text.slice(0, at)));
+        await new Promise((done) => setTimeout(done, 300));
+        window.late++;
+        to.enqueue(encoder.encode(text.slice(at)));
+      },
+    }));
+    return new Response(body, answer);
+  };
+"""
+"""The word that the stream is closed takes a while, as under load."""
+
+
+def test_a_photo_asked_for_while_the_stream_closes_comes(
+    page: Page, serve: Callable[..., str], image_folder: Path, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    page.add_init_script(LATE)
+    site = Site(page, serve, tmp_path, tiny_checkpoint, images=image_folder)
+    facts = page.locator(".facts p")
+    expect(facts).to_contain_text("1 of 8")
+    expect(page.locator(".film .work")).to_be_hidden()
+    site.id("tag-editor").focus()
+    for number in range(2, 9):
+        page.keyboard.press("n")
+        expect(facts).to_contain_text(f"{number} of 8")
+    assert page.evaluate("window.late") > 5
