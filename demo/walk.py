@@ -53,10 +53,6 @@ class Walk:
         left = [place for place in others if place not in done and place != self.place]
         return sorted(left, key=self.skipped.__contains__)
 
-    def following(self, done: Collection[int]) -> int | None:
-        """The first `ahead`; None when all others are done."""
-        return next(iter(self.ahead(done)), None)
-
     def preceding(self) -> int | None:
         """The place before the open one, whatever was done there."""
         number = len(self.order) + 1 if self.number is None else self.number

@@ -62,3 +62,39 @@ def test_photos_that_the_model_contradicts_come_first(queue: Queue, desk: Desk) 
 def test_an_order_that_there_is_not_is_refused(queue: Queue, desk: Desk) -> None:
     with pytest.raises(BadInput, match="alphabetical"):
         queue.sort(desk, "alphabetical")
+
+
+def again(queue: Queue) -> tuple[Queue, Desk, list[int]]:
+    """After the server was started anew: nothing was read yet. Gives what reads of photos there are from now on."""
+    before, reads = queue.tagging, []
+    tagging = Tagging(before.settings, before.models, before.corrections, Albums(1, 10, 10), before.settings.images)
+    album, read = tagging.own_album, tagging.own_album.read
+    album.read = lambda place: reads.append(place) or read(place)
+    return Queue(tagging), Desk(lambda: ref_of(before.models.own)), reads
+
+
+def test_after_a_restart_the_first_photo_that_is_not_done_is_opened_and_no_more_is_read(queue: Queue) -> None:
+    for place in (0, 1, 2, 5):
+        save(queue, place, [], [])
+    queue, desk, reads = again(queue)
+    assert queue.following(desk, False) == 3
+    assert reads == [0, 1, 2, 3]
+    assert queue.value(desk)["states"] == "dddttttt"
+    queue.open_place(4, None, desk)
+    assert queue.following(desk, True) == 6
+
+
+def test_after_a_restart_where_reading_takes_long_it_is_found_among_the_rest_in_few_reads(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demo.ui.queue.SECONDS_OF_READING", -1)
+    for place in range(6):
+        save(queue, place, [], [])
+    queue, desk, reads = again(queue)
+    assert queue.following(desk, False) == 6
+    assert len(reads) <= 4
+    for place in (6, 7):
+        save(queue, place, [], [])
+    while (place := queue.following(desk, True)) is not None:  # it may come upon some that are done, never upon no end
+        queue.open_place(place, None, desk)
+    assert queue.value(desk)["states"] == "d" * 8

@@ -56,14 +56,14 @@ def test_a_shuffle_has_every_photo_once_and_depends_on_the_seed() -> None:
 
 def test_next_passes_what_is_done_and_comes_back_to_what_was_skipped(walk: Walk) -> None:
     walk.sort("random", np.array([4, 2, 0, 1, 3]))
-    assert walk.following({4}) == 2
+    assert walk.ahead({4}) == [2, 0, 1, 3]
     walk.place = 2
     walk.skipped.add(2)
-    assert walk.following({4, 0}) == 1
+    assert walk.ahead({4, 0}) == [1, 3]
     walk.place = 3
-    assert walk.following({4, 0}) == 1
-    assert walk.following({4, 0, 1}) == 2
-    assert walk.following({4, 0, 1, 2}) is None
+    assert walk.ahead({4, 0}) == [1, 2]
+    assert walk.ahead({4, 0, 1}) == [2]
+    assert walk.ahead({4, 0, 1, 2}) == []
 
 
 def test_back_is_the_photo_before_in_the_order(walk: Walk) -> None:

@@ -1,6 +1,7 @@
 // The filmstrip: photos that are worked through, as many of their thumbnails in the page as can be seen; and bringing them.
 const STEP = 76; // a thumbnail and the gap beside it, in px; page.css has the same
 const SPARE = 6;
+const NAMED = 3; // files that a message names; of the others it gives the number
 const KEPT = "tagloop-album";
 const WORDS = { t: tr("to do"), d: tr("done"), s: tr("skipped"), e: tr("changed, not saved"), f: tr("cannot be read") };
 const film = named("filmstrip");
@@ -80,8 +81,9 @@ function pick(node) {
 function drawBar() {
   const { states } = value;
   const [done, skipped, failed] = ["d", "s", "f"].map((letter) => count(states, letter));
-  find(".counts b").textContent = tr("{done} of {total} done", { done: `${done}`, total: `${states.length}` });
-  const more = [skipped && tr("{count} skipped", { count: skipped }), failed && tr("{count} cannot be read", { count: failed })].filter(Boolean);
+  const isAll = failed > 0 && done > 0 && done + failed === states.length;
+  find(".counts b").textContent = isAll ? tr("All done") : tr("{done} of {total} done", { done: `${done}`, total: `${states.length}` });
+  const more = [isAll && tr("{count} saved", { count: done }), skipped && tr("{count} skipped", { count: skipped }), failed && tr("{count} cannot be read", { count: failed })].filter(Boolean);
   find(".counts span").textContent = more.join(" · ");
   named("order").value = value.by;
   named("close-queue").hidden = !value.own;
@@ -164,11 +166,12 @@ drawing((pushed) => {
 // Bringing photos
 
 /** Files from here on belong to the queue; the server is asked for a place for them first. */
-function bring(files) {
-  const photos = files.filter(({ name }) => !name.startsWith("."));
+function bring(files, nothing) {
+  const seen = files.filter(({ name }) => !name.startsWith("."));
+  const photos = seen.filter(isPhoto);
+  tell((leftOut = photos.length ? noPhotos(seen.filter((file) => !isPhoto(file))) : nothing));
   if (!photos.length) return;
   waiting.push(...photos);
-  tell((leftOut = ""));
   if (sending) sending.total += photos.length;
   else if (value?.own) send();
   else trigger("bring");
@@ -202,10 +205,9 @@ async function send() {
   sending = undefined;
   waiting = [];
   if (mine.left.length) {
-    const more = mine.left.length - 3;
-    leftOut = mine.left.slice(0, 3).join("\n");
-    if (more > 0) leftOut += `\n${tr.many(more, "and {count} more file left out", "and {count} more files left out")}`;
-    tell(leftOut);
+    const more = mine.left.length - NAMED;
+    const rest = more > 0 && tr.many(more, "and {count} more file left out", "and {count} more files left out");
+    tell((leftOut = [leftOut, ...mine.left.slice(0, NAMED), rest].filter(Boolean).join("\n")));
   }
   drawWork();
   trigger("brought");
@@ -229,6 +231,14 @@ async function filesIn(entry, path = "") {
   return found;
 }
 
+/** Which of the files that were chosen are none, by their names. */
+function noPhotos(files) {
+  const names = files.slice(0, NAMED).map(({ name }) => name).join(", ");
+  const more = files.length - NAMED;
+  const all = more > 0 ? tr("{some} and {count} more", { some: names, count: more }) : names;
+  return names && tr.many(files.length, "{count} file is no photo and was left out: {names}", "{count} files are no photos and were left out: {names}", { names: all });
+}
+
 const isPhoto = ({ name, type }) => type.startsWith("image/") || /\.(zip|hei[cf]|avif|tiff?|jfif)$/i.test(name);
 
 function choose(folder) {
@@ -238,16 +248,13 @@ function choose(folder) {
   input.addEventListener("change", () => {
     const files = Array.from(input.files);
     for (const file of files) file.path = file.webkitRelativePath || file.name;
-    bring(files.filter(isPhoto));
-    if (files.length && !files.some(isPhoto)) tell(tr("There are no photos in this folder."));
+    bring(files, folder ? tr("There are no photos in this folder.") : tr("What was chosen holds no photos."));
   });
   input.click();
 }
 
 async function dropped({ detail: entries }) {
-  const files = (await Promise.all(entries.map((entry) => filesIn(entry)))).flat();
-  bring(files.filter(isPhoto));
-  if (!files.some(isPhoto)) tell(tr("What was dropped holds no photos."));
+  bring((await Promise.all(entries.map((entry) => filesIn(entry)))).flat(), tr("What was dropped holds no photos."));
 }
 
 named("add-photos").addEventListener("click", () => choose(false));
