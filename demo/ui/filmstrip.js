@@ -165,7 +165,7 @@ drawing((pushed) => {
 
 // Bringing photos
 
-/** Files from here on belong to the queue; the server is asked for a place for them first. */
+/** Photos from here on belong to the queue; the server is asked for a place for them first. nothing: what to say where none is one. */
 function bring(files, nothing) {
   const seen = files.filter(({ name }) => !name.startsWith("."));
   const photos = seen.filter(isPhoto);
@@ -198,7 +198,7 @@ async function send() {
     drawWork();
     if (performance.now() - told > 1000) {
       told = performance.now();
-      trigger("brought");
+      trigger("brought", { more: waiting.length > 0 });
     }
   };
   while (waiting.length && !mine.stop.signal.aborted) await one(waiting.shift()); // one by one: they arrive as given
@@ -210,7 +210,7 @@ async function send() {
     tell((leftOut = [leftOut, ...mine.left.slice(0, NAMED), rest].filter(Boolean).join("\n")));
   }
   drawWork();
-  trigger("brought");
+  trigger("brought", { more: false });
 }
 
 /** All files below what was dropped, folders looked through; hidden ones left out. */

@@ -106,16 +106,19 @@ class TagTab:
             self.queue.enter(desk, asked(event, "token", str))
         yield from self._first(decisions, desk)
 
-    def _brought(self, decisions: Decisions | None, desk: Desk) -> Steps:
-        """Photos have arrived; the first of them is opened."""
+    def _brought(self, decisions: Decisions | None, desk: Desk, event: gr.EventData) -> Steps:
+        """Photos have arrived, and maybe more are on their way; the first that is not done is opened."""
         with suppress(DemoError):
             self.queue.start(desk)
+            if asked(event, "more", bool) and self.queue.following(desk, decisions is not None) is None:
+                yield self._unchanged(desk)
+                return
         yield from self._first(decisions, desk)
 
     def _first(self, decisions: Decisions | None, desk: Desk) -> Steps:
         walk = self.tagging.walk_of(desk)
         if walk.is_begun or not self.tagging.is_queue(desk):
-            yield gr.skip(), gr.skip(), {"keep": True, "of": len(walk.album)}, *self._look(desk)
+            yield self._unchanged(desk)
         else:
             yield from self._next(decisions, desk)
 
@@ -159,6 +162,10 @@ class TagTab:
 
     def _all(self, view: View, desk: Desk) -> tuple:
         return (*view, *self._look(desk))
+
+    def _unchanged(self, desk: Desk) -> tuple:
+        """What is open stays, of maybe more photos."""
+        return gr.skip(), gr.skip(), {"keep": True, "of": len(self.tagging.walk_of(desk).album)}, *self._look(desk)
 
     def _busy(self, desk: Desk) -> tuple:
         return gr.skip(), Status("busy", Message("Tagging…")), {"keep": True}, gr.skip(), gr.skip(), desk

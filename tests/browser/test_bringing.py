@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.test_page import Site
 
@@ -86,6 +86,32 @@ def test_the_button_for_a_folder_looks_it_through(start: Callable[..., Site], mi
     expect(count(site)).to_have_text("0 of 2 done")
     expect(problem(site)).to_contain_text("5 files are no photos")
     expect(site.page.locator(".facts p")).to_contain_text("holiday/")
+
+
+def test_photos_that_are_done_already_are_passed_by_and_while_more_travel_it_is_not_all_done(
+    start: Callable[..., Site], tmp_path: Path, make_image: Callable[..., bytes]
+) -> None:
+    site = start()
+    said = {"reviewed": "listed", "model_labels": [], "threshold": 0.4, "model": "owner/name@1"}
+    for seed in range(3):
+        (tmp_path / f"{seed}.png").write_bytes(make_image(seed))
+    for seed in range(2):
+        site.corrections.save(make_image(seed), "png", labels=[], rejected=[], **said)
+    held: list[Route] = []
+
+    def hold_the_last(route: Route) -> None:
+        if route.request.headers["x-name"] == "2.png":
+            held.append(route)
+        else:
+            route.continue_()
+
+    site.page.route("**/albums/*/photos", hold_the_last)
+    site.page.evaluate("() => { let now = 0; performance.now = () => (now += 2000); }")  # so each is told of at once
+    drop(site, site.page.locator("#image"), *(tmp_path / f"{seed}.png" for seed in range(3)))
+    expect(count(site)).to_have_text("2 of 2 done")
+    expect(site.id("tag-editor")).to_have_attribute("data-view", "empty")
+    held.pop().continue_()
+    expect(site.page.locator(".facts p")).to_contain_text("3 of 3")
 
 
 def test_tab_reaches_order_close_and_strip_before_more_photos_are_brought(
