@@ -46,6 +46,13 @@ def _positive(text: str) -> int:
     return number
 
 
+def _minutes(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ValueError("a number above 0 is needed")
+    return int(number) if number.is_integer() else number
+
+
 def _seed(text: str) -> int:
     number = _count(text)
     if number >= 2**63:
@@ -142,7 +149,7 @@ COMMANDS: dict[str, tuple[Flag, ...]] = {
             metavar="OWNER,OWNER/NAME",
         ),
         Flag("sync", "dataset repo to keep the corrections in, for a disk that does not last", metavar="OWNER/NAME"),
-        Flag("sync-minutes", "minutes that a saved row may wait for that", 5, _positive, metavar="N"),
+        Flag("sync-minutes", "minutes that a saved row may wait for that", 5, _minutes, metavar="N"),
     ),
     "tag": (
         MODEL,

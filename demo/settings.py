@@ -155,7 +155,7 @@ class Settings:
     retrainers: tuple[str, ...] | None = None
     log: bool = False
     sync: str | None = None
-    sync_minutes: int = 5
+    sync_minutes: float = 5
     max_models: int = 3
     max_upload_bytes: int = MAX_IMAGE_BYTES
     max_queue_length: int = 64
