@@ -26,6 +26,7 @@ import numpy as np
 from demo.messages import for_page
 from demo.settings import MAX_CHIPS, MAX_NEW_LABEL_CHARACTERS
 from demo.thresholds import active, one_of_each
+from demo.ui.still import Still
 
 if TYPE_CHECKING:
     from demo.own_curve import OwnCurve
@@ -117,7 +118,7 @@ class Decisions:
     reviewed: Literal["listed", "all"]
 
 
-class TagEditor(gr.HTML):
+class TagEditor(Still):
     """Chips, threshold slider, autocomplete, undo and the save buttons, as one component."""
 
     def __init__(self, **kwargs: Any) -> None:

@@ -1,0 +1,34 @@
+"""A component's configuration is told often and worked out once."""
+
+from __future__ import annotations
+
+import gradio as gr
+import pytest
+
+from demo.ui.panel import Panel
+from demo.ui.tag_editor import TagEditor
+
+
+@pytest.mark.parametrize("make", [TagEditor, lambda: Panel("facts"), lambda: Panel("why", ["key_map"])])
+def test_it_is_what_gradio_works_out_each_time_and_nobody_can_change_it(make: type[gr.HTML]) -> None:
+    with gr.Blocks():
+        one, same = make(), make()
+    plain = gr.HTML.get_config(one)
+    one.get_config()["props"] = one.get_config()["js_on_load"] = "changed"
+    assert one.get_config() == same.get_config() == plain
+
+
+def test_other_arguments_have_another_configuration() -> None:
+    with gr.Blocks():
+        one, other, shown = Panel("facts"), Panel("sync"), Panel("sync", elem_id="notice")
+    told = [part.get_config() for part in (one, other, shown)]
+    assert told[0]["js_on_load"] != told[1]["js_on_load"]
+    assert (told[1]["elem_id"], told[2]["elem_id"]) == (None, "notice")
+
+
+def test_gradio_does_not_look_through_the_scripts_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with gr.Blocks():
+        editor = TagEditor()
+    editor.get_config()
+    monkeypatch.setattr(gr.HTML, "get_config", lambda part: 1 / 0)
+    assert editor.get_config()["js_on_load"]
