@@ -32,7 +32,7 @@ from demo.ui.desk import Desk
 from demo.ui.panel import QUIET, Panel, asked
 from demo.ui.tagging import Tagging
 
-SCRIPTS = ("key_map", "grid_model", "grid_labels", "grid_tiles", "grid_requests")
+SCRIPTS = ("key_map", "grid_model", "grid_labels", "grid_tiles", "grid_requests", "grid_keys")
 NAMED = 5
 """Photos that a message names; of the others it gives the number."""
 

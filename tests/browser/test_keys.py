@@ -165,7 +165,8 @@ def test_other_parts_of_the_page_add_their_keys_while_they_are_on_the_screen(
         gr.Textbox(label="typing")
         hide.click(lambda: gr.Column(visible=False), None, column, show_progress="hidden")
     page.goto(serve(blocks))
-    expect(page.get_by_text("grid")).to_be_visible()
+    for part in ("grid", "strip"):
+        expect(page.get_by_text(part)).to_be_visible()
     page.keyboard.press("?")
     expect(key_map(page).locator("h3")).to_have_text(["Grid", "Filmstrip"])
     expect(key_map(page)).to_contain_text("Flip <b>it</b>")
