@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -246,7 +247,8 @@ class Sheet:
             self._is_wanted, self.error = True, ""
             if self._thread is None and self.done < len(self.album):
                 self._started = (time.monotonic(), self.done)
-                self._thread = threading.Thread(target=self._run, args=(tagger,), name="album", daemon=True)
+                asker = copy_context()  # a GPU that is lent by the call is lent to who brought the photos
+                self._thread = threading.Thread(target=asker.run, args=(self._run, tagger), name="album", daemon=True)
                 self._thread.start()
 
     def cancel(self) -> None:

@@ -153,7 +153,7 @@ def ways(server: Server, path: str) -> dict[str, Callable[[int], tuple[str, dict
 
 
 DIRECT = {"run": TAGGING_AT_ONCE, "api": TAGGING_AT_ONCE, "all of them": 2 * TAGGING_AT_ONCE}
-"""How many of a way in are tagged while their request waits; beside them one of the queue is."""
+"""How many of a way in are tagged while their request waits; beside them as many of the queue are."""
 
 
 LOOK_MS = 20
@@ -236,7 +236,7 @@ async def crowd(server: Server, way: Callable[[int], tuple[str, dict]], unanswer
 
 def overload_faults(server: Server, name: str, image: bytes) -> tuple[list[str], dict[str, int | float]]:
     direct = DIRECT.get(name, 0)
-    most = Settings().max_queue_length + 1 + direct
+    most = Settings().max_queue_length + TAGGING_AT_ONCE + direct
     result = loops.run(crowd(server, ways(server, server.upload(image))[name], direct))
     faults = {
         "more were accepted than may wait and run": result["accepted"] > most,
