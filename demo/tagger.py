@@ -72,7 +72,7 @@ class Tagger:
         self._model = checkpoint.model.eval() if self.lent else checkpoint.model.to(self.device).eval()
         if self.device == "cuda" and not self.lent:
             self._model = self._model.to(memory_format=torch.channels_last)
-        self._turns: Turns[torch.Tensor, torch.Tensor] = Turns(lambda pixels: self._logits(torch.stack(list(pixels))))
+        self._turns: Turns[torch.Tensor, torch.Tensor] = Turns()
 
     def scores(self, images: Sequence[Image.Image], batch_size: int = 32) -> np.ndarray:
         """Probabilities (N, L), float32 in [0, 1], of N decoded images of any size."""
@@ -90,7 +90,7 @@ class Tagger:
         """
         pixels = self.checkpoint.preprocess(image)
         started = time.perf_counter()
-        logits = self._turns.together(pixels)
+        logits = self._turns.together(pixels, lambda batch: self._logits(torch.stack(list(batch))))
         return Tagged(self._scores(logits[None])[0], (time.perf_counter() - started) * 1000)
 
     def forward(self, pixels: torch.Tensor) -> np.ndarray:

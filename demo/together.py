@@ -36,23 +36,23 @@ class _Ticket:
 
 
 class Turns(Generic[Item, Result]):
-    """Turns at one model. compute: results of items, one each and in their order; for one thread at a time."""
+    """Turns at one model."""
 
-    def __init__(self, compute: Callable[[Sequence[Item]], Sequence[Result]]) -> None:
-        self._compute = compute
+    def __init__(self) -> None:
         self._lock = threading.Lock()  # of the fields below, never held while anything is computed
         self._is_busy = False
         self._waiting: deque[_Ticket] = deque()
 
-    def together(self, item: Item) -> Result:
+    def together(self, item: Item, compute: Callable[[Sequence[Item]], Sequence[Result]]) -> Result:
         """What `compute` makes of an item, in a batch with those that wait as well.
 
-        Raises what `compute` raises for this item: where a batch fails, each of it is computed alone.
+        compute: results of items, one each and in their order; all who come give the same. Raises what it raises for
+        this item: where a batch fails, each of it is computed alone.
         """
         ticket = _Ticket(item)
         self._wait(ticket)
         if not ticket.is_answered:
-            self._answer(ticket)
+            self._answer(ticket, compute)
         if ticket.error is not None:
             raise ticket.error
         return ticket.result
@@ -84,7 +84,7 @@ class Turns(Generic[Item, Result]):
                 self._hand_on()
             raise
 
-    def _answer(self, first: _Ticket) -> None:
+    def _answer(self, first: _Ticket, compute: Callable) -> None:
         """Compute for the one whose turn it is, and for those that can go with it."""
         with self._lock:
             company = [ticket for ticket in self._waiting if ticket.item is not None][: MOST_TOGETHER - 1]
@@ -92,7 +92,7 @@ class Turns(Generic[Item, Result]):
                 self._waiting.remove(ticket)
         batch = [first, *company]
         try:
-            self._fill(batch)
+            self._fill(batch, compute)
         finally:
             self._hand_on()
             for ticket in batch:
@@ -101,9 +101,9 @@ class Turns(Generic[Item, Result]):
                     ticket.is_answered = True
                 ticket.called.set()
 
-    def _fill(self, batch: list[_Ticket]) -> None:
+    def _fill(self, batch: list[_Ticket], compute: Callable) -> None:
         try:
-            for ticket, result in zip(batch, self._compute([ticket.item for ticket in batch]), strict=True):
+            for ticket, result in zip(batch, compute([ticket.item for ticket in batch]), strict=True):
                 ticket.result = result
         except Exception as error:
             if len(batch) == 1:
@@ -111,7 +111,7 @@ class Turns(Generic[Item, Result]):
             else:
                 for ticket in batch:
                     ticket.result = None
-                    self._fill([ticket])
+                    self._fill([ticket], compute)
         for ticket in batch:
             ticket.is_answered = True
 

@@ -75,7 +75,7 @@ def test_another_model_is_tried_at_once(
 ) -> None:
     health.trials["model"].seconds = 1e9
     assert health.look()["model"] == "ok"
-    models.own = SimpleNamespace(checkpoint=SimpleNamespace(identity="other@1"), scores=None)
+    models.own = SimpleNamespace(checkpoint=SimpleNamespace(identity="other@1"), scores=None, lent=None)
     assert health.look()["model"] == "It failed: TypeError."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,7 +28,11 @@ class Model:
         self.calls: list[list[int]] = []
         self.free, self.started = threading.Event(), threading.Event()
         self.free.set()
-        self.turns: Turns[int, int] = Turns(self.double)
+        self.turns: Turns[int, int] = Turns()
+        self.compute: Callable[[Sequence[int]], Sequence[int]] = self.double
+
+    def ask(self, number: int) -> int:
+        return self.turns.together(number, self.compute)
 
     def double(self, numbers: Sequence[int]) -> list[int]:
         self.calls.append(list(numbers))
@@ -40,7 +45,7 @@ class Model:
         """Busy with a number that came first; what is asked for inside the block queues up."""
         self.free.clear()
         self.started.clear()
-        first = pool.submit(self.turns.together, number)
+        first = pool.submit(self.ask, number)
         assert self.started.wait(60)
         yield first
         self.free.set()
@@ -71,13 +76,13 @@ def model() -> Model:
 
 
 def test_an_idle_model_begins_at_once_and_alone(model: Model) -> None:
-    assert [model.turns.together(number) for number in (3, 4)] == [6, 8]
+    assert [model.ask(number) for number in (3, 4)] == [6, 8]
     assert model.calls == [[3], [4]]
 
 
 def test_what_came_while_the_model_was_busy_is_one_batch(model: Model, pool: ThreadPoolExecutor) -> None:
     with model.hold(pool) as first:
-        others = [pool.submit(model.turns.together, number) for number in range(1, 21)]
+        others = [pool.submit(model.ask, number) for number in range(1, 21)]
         model.wait_for(20)
     assert [future.result(60) for future in (first, *others)] == [2 * number for number in range(21)]
     assert [sorted(call) for call in model.calls] == [[0], list(range(1, 21))]
@@ -88,7 +93,7 @@ def test_a_batch_has_a_limit_and_the_rest_is_the_next(
 ) -> None:
     monkeypatch.setattr(together, "MOST_TOGETHER", 8)
     with model.hold(pool):
-        others = [pool.submit(model.turns.together, number) for number in range(1, 21)]
+        others = [pool.submit(model.ask, number) for number in range(1, 21)]
         model.wait_for(20)
     assert [future.result(60) for future in others] == [2 * number for number in range(1, 21)]
     assert [len(call) for call in model.calls] == [1, 8, 8, 4]
@@ -104,9 +109,9 @@ def test_one_that_fails_in_a_batch_fails_alone(pool: ThreadPoolExecutor, bad: in
             raise ValueError(f"{bad} is bad")
         return doubled
 
-    model.turns = Turns(compute)
+    model.compute = compute
     with model.hold(pool):
-        others = {number: pool.submit(model.turns.together, number) for number in range(1, 21)}
+        others = {number: pool.submit(model.ask, number) for number in range(1, 21)}
         model.wait_for(20)
     for number, future in others.items():
         if number == bad:
@@ -114,13 +119,12 @@ def test_one_that_fails_in_a_batch_fails_alone(pool: ThreadPoolExecutor, bad: in
                 future.result(60)
         else:
             assert future.result(60) == 2 * number
-    assert model.turns.together(5) == 10
+    assert model.ask(5) == 10
 
 
-def test_too_few_results_are_an_error_and_not_a_neighbours(pool: ThreadPoolExecutor) -> None:
-    turns: Turns[int, int] = Turns(lambda numbers: [])
+def test_too_few_results_are_an_error_and_not_a_neighbours() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        turns.together(1)
+        Turns().together(1, lambda numbers: [])
 
 
 def test_when_the_thread_that_computes_is_ended_nobody_waits_for_ever(pool: ThreadPoolExecutor) -> None:
@@ -132,14 +136,14 @@ def test_when_the_thread_that_computes_is_ended_nobody_waits_for_ever(pool: Thre
             raise KeyboardInterrupt
         return doubled
 
-    model.turns = Turns(compute)
+    model.compute = compute
     with model.hold(pool):
-        others = [pool.submit(model.turns.together, number) for number in range(1, 6)]
+        others = [pool.submit(model.ask, number) for number in range(1, 6)]
         model.wait_for(5)
     raised = [type(future.exception(60)) for future in others]
     assert raised.count(KeyboardInterrupt) == 1
     assert raised.count(RuntimeError) == 4
-    assert model.turns.together(5) == 10
+    assert model.ask(5) == 10
 
 
 @pytest.mark.parametrize("is_called", [False, True], ids=["while it waits", "as its turn comes"])
@@ -162,7 +166,7 @@ def test_one_who_goes_while_waiting_holds_up_nobody(
 
     def ask() -> None:
         try:
-            model.turns.together(1)
+            model.ask(1)
         except KeyboardInterrupt as error:
             caught.append(error)
 
@@ -170,7 +174,7 @@ def test_one_who_goes_while_waiting_holds_up_nobody(
         one = threading.Thread(target=ask, name="leaves", daemon=True)
         one.start()
         model.wait_for(1)
-        other = pool.submit(model.turns.together, 2)
+        other = pool.submit(model.ask, 2)
         model.wait_for(2)
         if not is_called:
             going.set()
@@ -178,7 +182,7 @@ def test_one_who_goes_while_waiting_holds_up_nobody(
     one.join(60)
     assert len(caught) == 1
     assert other.result(60) == 4
-    assert model.turns.together(5) == 10
+    assert model.ask(5) == 10
 
 
 def test_work_in_the_background_gives_way_to_those_who_wait(model: Model, pool: ThreadPoolExecutor) -> None:
@@ -195,7 +199,7 @@ def test_work_in_the_background_gives_way_to_those_who_wait(model: Model, pool: 
     with model.hold(pool):
         waiting = [pool.submit(behind)]
         model.wait_for(1)
-        waiting += [pool.submit(model.turns.together, 1), pool.submit(asked)]
+        waiting += [pool.submit(model.ask, 1), pool.submit(asked)]
         model.wait_for(3)
     for future in waiting:
         future.result(60)
@@ -232,13 +236,13 @@ def test_two_never_have_the_model_at_once(pool: ThreadPoolExecutor) -> None:
         inside.pop()
         return list(numbers)
 
-    turns: Turns[int, int] = Turns(enter)
+    turns: Turns[int, int] = Turns()
 
     def alone(is_behind: bool) -> None:
         with turns.alone(is_behind):
             enter([0])
 
-    calls = [pool.submit(turns.together, number) for number in range(200)]
+    calls = [pool.submit(turns.together, number, enter) for number in range(200)]
     calls += [pool.submit(alone, number % 2 == 0) for number in range(100)]
     assert [future.result(60) for future in calls[:200]] == list(range(200))
     assert [future.result(60) for future in calls[200:]] == [None] * 100
@@ -347,3 +351,11 @@ def test_photos_that_are_tagged_in_the_background_let_a_visitor_in_after_each_ba
         visitor.result(60)
         assert len(background.result(60)) == 5
     assert sizes == [1, 8, 8, 8, 8, 8]
+
+
+def test_a_tagger_that_nobody_holds_any_more_is_gone_at_once(tiny_checkpoint: object) -> None:
+    tagger = Tagger(load_checkpoint(tiny_checkpoint), "cpu")
+    tagger.tag(Image.new("RGB", (40, 30)))
+    held = weakref.ref(tagger)
+    del tagger
+    assert held() is None, "a model takes a gigabyte, which must not wait for a collection of garbage"
