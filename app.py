@@ -76,9 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ) from error
         try:
             print(f"TagLoop is at {url}", flush=True)
-            logs.event(
-                "start", public=settings.is_public, login=bool(settings.accounts), seconds=time.monotonic() - began
-            )
+            login = bool(settings.accounts) or settings.hub_login
+            logs.event("start", public=settings.is_public, login=login, seconds=time.monotonic() - began)
             demo.block_thread()
         except KeyboardInterrupt:  # Ctrl+C before gradio listens for it; it is how the app ends
             demo.close(verbose=False)

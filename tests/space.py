@@ -31,8 +31,9 @@ HEEDING_MODES = [sys.executable, "-c", DROP]
 
 
 def checkout(folder: Path) -> Path:
-    """What git knows of this repository, as it stands now, in a folder that nobody can write to."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    """What git would take of this repository, as it stands now, in a folder that nobody can write to."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,19 @@ from tests.hub_login import SECRET, HubLogin, serve_login
 from tests.space import DATASET, HEEDING_MODES, Browser, Space, checkout, hosts_package, make_writable
 from tests.test_app import free_port
 
+BLIND = """
+import sys
+sys.path.insert(0, ".")
+from demo.hub_rows import HubRows
+read = HubRows.read
+def blind(self, make=False):
+    is_new = read(self, make)
+    self._tables, self._folder_of, self._pictures, self._own = {}, {}, {}, "data/all"
+    return is_new
+HubRows.read = blind
+"""
+"""A careless one: every process pushes to one folder and does not look at what it holds."""
+
 NOT_LOGGED_IN = "Only some people may save here. Log in and save again: what you decided stays."
 NOT_NAMED = "Only some people may save here, and eve is not among them."
 
@@ -320,3 +333,13 @@ def test_what_was_synced_is_there_once_after_twenty_kills(
     print(came_to)
     assert came_to["wrong"] == [], came_to
     assert came_to["synced"] > 20
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(900)
+def test_the_check_catches_one_that_does_not_look_at_what_is_there(
+    code: Path, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    hosts = hosts_package(tmp_path / "hosts")
+    (hosts / "sitecustomize.py").write_text(BLIND)
+    assert run_kills(code, hosts, tmp_path / "disk", tiny_checkpoint, 3, seed=1)["wrong"] != []

@@ -8,9 +8,11 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 from huggingface_hub.cli.hf import app
 
 from demo.corrections import Corrections
@@ -66,6 +68,14 @@ def test_the_hubs_tool_has_the_commands_and_options(line: str) -> None:
         context = command.make_context(name, words, parent=context)
         name, command, words = command.resolve_command(context, [*context._protected_args, *context.args])
     command.make_context(name, words, parent=context)
+
+
+def test_the_readmes_header_tells_the_truth() -> None:
+    front = yaml.safe_load((ROOT / "README.md").read_text(encoding="utf-8").split("---")[1])
+    assert (front["sdk"], front["sdk_version"], front["hf_oauth"]) == ("gradio", version("gradio"), True)
+    assert front["python_version"] in ("3.11", "3.12")
+    assert (ROOT / front["app_file"]).is_file()
+    assert len(front["short_description"]) <= 60  # the Hub takes no more
 
 
 def test_every_variable_and_flag_is_one_of_ours() -> None:

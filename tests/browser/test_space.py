@@ -15,14 +15,16 @@ from tests.space import Space, checkout, hosts_package, make_writable
 def test_who_may_not_save_is_told_logs_in_on_another_page_and_saves_what_was_decided(
     browser: Browser, tmp_path: Path, tiny_checkpoint: Path, make_image: Callable[..., bytes]
 ) -> None:
-    code, settings = checkout(tmp_path / "app"), {"TAGLOOP_MODEL": str(tiny_checkpoint), "TAGLOOP_SAVERS": OWNER}
+    code, settings = checkout(tmp_path / "app"), {"TAGLOOP_MODEL": f"{OWNER}/tiny", "TAGLOOP_SAVERS": OWNER}
     with serve_commits() as hub, serve_login() as login:
         login.user = OWNER
+        hub.create(f"{OWNER}/tiny", **{path.name: path.read_bytes() for path in tiny_checkpoint.iterdir()})
         space = Space(code, tmp_path / "disk", hub, hosts_package(tmp_path / "hosts"), **settings, **login.environment)
         context = browser.new_context()
         context.route("https://**", lambda route: route.abort())  # on a Space gradio asks the Hub about the Space
         page = context.new_page()
         page.goto(space.url)
+        expect(page.get_by_test_id("model")).to_contain_text(f"{OWNER}/tiny")
         account, status = page.get_by_test_id("account"), page.get_by_test_id("status")
         expect(account).to_contain_text("Only some people may save here")
         expect(page.get_by_role("tab", name="Retrain")).to_be_hidden()
