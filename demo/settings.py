@@ -84,6 +84,10 @@ MAX_OPEN_BYTES = 256 * 2**20
 MAX_DRAFTS = 500
 """Images with decisions that one visitor has not saved, a few kilobytes each; the oldest goes."""
 
+MAX_SESSIONS = 1000
+"""Browser tabs whose way through the photos is remembered, some 100 kB each, unsaved decisions not counted; of the one
+that was not heard of for longest it is forgotten. Gradio would keep 10,000."""
+
 MAX_HEATMAPS = 500
 """Finished maps of *Why?*, some 10 kB each."""
 

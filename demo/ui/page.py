@@ -14,7 +14,7 @@ from demo.albums import Albums
 from demo.corrections import Corrections
 from demo.models import Models, ref_of
 from demo.retrain import Retraining
-from demo.settings import EXAMPLES, TAGGING_AT_ONCE, UPLOAD_SECONDS, Settings
+from demo.settings import EXAMPLES, MAX_SESSIONS, TAGGING_AT_ONCE, UPLOAD_SECONDS, Settings
 from demo.sync import Sync
 from demo.ui.account import Account
 from demo.ui.corrections_tab import CorrectionsTab
@@ -25,7 +25,7 @@ from demo.ui.model_box import ModelBox
 from demo.ui.panel import QUIET
 from demo.ui.programs import add_programs
 from demo.ui.retrain_tab import RetrainTab
-from demo.ui.serving import app_kwargs, refuse_addresses
+from demo.ui.serving import app_kwargs, forget_programs, refuse_addresses
 from demo.ui.sync_view import SyncNotice
 from demo.ui.tag_tab import TagTab
 from demo.ui.tagging import Tagging
@@ -75,7 +75,7 @@ def build_page(
                 grid_tab = GridTab(tagging, desk)
             with gr.Tab(i18n("Corrections"), id="corrections") as third:
                 corrections_tab = CorrectionsTab(corrections, sync)
-            is_for_all = settings.retraining and settings.rights.retrainers is None
+            is_for_all = settings.retraining and settings.rights.kept_from_retraining("") is None
             with gr.Tab(i18n("Retrain"), id="retrain", visible=is_for_all) as fourth:
                 retrain_tab = RetrainTab(models, corrections, retraining or Retraining(settings), desk)
         if account:
@@ -100,6 +100,7 @@ def build_page(
         fourth.select(retrain_tab.look, desk, [retrain_tab.panel, retrain_tab.timer], **QUIET)
         page.load(tag_tab.first_value, desk, [tag_tab.examples, tag_tab.strip], **QUIET)
     refuse_addresses(page)
+    forget_programs(page)
     watch_events(page)
     page.queue(max_size=settings.max_queue_length)
     return page
@@ -129,6 +130,7 @@ def launch_options(settings: Settings, albums: Albums, models: Models | None = N
         "run_history": False,
         "footer_links": ["api"],
         "max_file_size": settings.max_upload_bytes,
+        "state_session_capacity": MAX_SESSIONS,
         "allowed_paths": [],
         "blocked_paths": [str(settings.corrections.absolute())],
         "mcp_server": settings.mcp,

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import gradio as gr
@@ -170,6 +171,23 @@ def refuse_addresses(page: gr.Blocks) -> None:
 
     for block in page.blocks.values():
         block.async_move_resource_to_block_cache = refusing(block.async_move_resource_to_block_cache)
+
+
+def forget_programs(page: gr.Blocks) -> None:
+    """Keep nothing of a program's call that is answered: gradio makes a session for each that names none of its own."""
+    process = page.process_api
+
+    async def forgetting(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        try:
+            return await process(*args, **kwargs)
+        finally:
+            if (session := kwargs.get("session_hash")) and session == kwargs.get("event_id"):
+                holder = page.state_holder
+                with holder.lock:
+                    holder.session_data.pop(session, None)
+                    holder.time_last_used.pop(session, None)
+
+    page.process_api = forgetting
 
 
 def _download(content: bytes, media_type: str) -> Response:

@@ -1,13 +1,16 @@
-"""What is asked while the page's stream of answers is being closed is answered all the same."""
+"""What is asked while the page's stream of answers is being closed is answered; and what stays of a session."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+import gradio as gr
+import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from demo.ui.serving import forget_programs
 from tests.browser.test_page import Site
 
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
@@ -50,3 +53,23 @@ def test_a_photo_asked_for_while_the_stream_closes_comes(
         page.keyboard.press("n")
         expect(facts).to_contain_text(f"{number} of 8")
     assert page.evaluate("window.late") > 5
+
+
+def test_of_a_programs_call_nothing_stays_and_of_a_tab_its_session(serve: Callable[..., str]) -> None:
+    def double(number: int) -> int:
+        if number < 0:
+            raise gr.Error("too small", print_exception=False)
+        return 2 * number
+
+    with gr.Blocks(analytics_enabled=False) as page:
+        gr.api(double, api_name="double")
+    forget_programs(page)
+    with httpx.Client(base_url=serve(page)) as programs:
+        for number, event in ((1, "complete"), (-1, "error")):
+            call = programs.post("/gradio_api/call/double", json={"data": [number]}).json()["event_id"]
+            assert f"event: {event}" in programs.get(f"/gradio_api/call/double/{call}").text
+        assert not page.state_holder.session_data
+        tab = {"data": [3], "fn_index": next(iter(page.fns)), "session_hash": "tab"}
+        programs.post("/gradio_api/queue/join", json=tab).raise_for_status()
+        assert '"data":[6]' in programs.get("/gradio_api/queue/data?session_hash=tab").text
+        assert list(page.state_holder.session_data) == ["tab"]
