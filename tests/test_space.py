@@ -159,6 +159,8 @@ def test_only_who_is_named_saves_by_the_endpoint_and_only_the_owner_fine_tunes(
         shown = come(name).event("retrain", "start", [None], {})["data"][0]
         refused = "Only some people may fine-tune" in shown["error"]
         assert (refused, bool(shown["server"])) == (not may, may), name
+        shown = come(name).event("retrain", "use_for_all", [None], {"name": "runs/x"})["data"][0]
+        assert ("Only some people may fine-tune" in shown["error"]) == (not may), name
 
 
 def test_who_leaves_is_nobody_again_and_nobody_makes_themselves_somebody(

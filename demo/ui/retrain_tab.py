@@ -137,10 +137,11 @@ class RetrainTab:
     def _swap(self, desk: Desk, ref: str | None, for_all: bool = False) -> dict[str, Any]:
         """Let this visitor tag with another model, or all who follow the server's own, once it is known to load."""
         try:
+            if for_all:
+                self._check()
             if ref is None:
                 raise BadInput("There is no such model.", "What is offered has changed since.")
             if for_all:
-                self._check()
                 self.models.make_own(ref)
             else:
                 self.models.get(ref)

@@ -337,17 +337,15 @@ def test_a_failed_run_says_why_and_goes_on_and_its_end_is_told_aloud(staged: Sit
     expect(status).to_have_text("The fine-tune is done. It came out same: mAP 0.500 before.")
 
 
-def test_on_a_public_host_nobody_chooses_for_others_and_no_report_is_linked(
+def test_on_a_public_host_no_report_is_linked_and_who_is_not_named_finds_no_tab(
     page: Page, serve: Callable[..., str], tmp_path: Path, tiny_checkpoint: Path
 ) -> None:
-    site = Site(page, serve, tmp_path, tiny_checkpoint, Staged, on_space=True)
+    site = Site(page, serve, tmp_path, tiny_checkpoint, Staged, on_space=True, retrainers=("",))
     open_tab(site, finished(site, "better"))
-    expect(site.id("use-model")).to_be_visible()
-    expect(site.id("use-for-all")).to_be_hidden()
+    expect(site.id("use-for-all")).to_be_visible()
     expect(page.get_by_role("link", name="Open the whole report")).to_be_hidden()
-    site.id("use-for-all").evaluate("button => { button.disabled = false; button.click(); }")
-    expect(page.locator(".retrain .problem")).to_contain_text("Only some people may fine-tune here")
-    assert name_of(ref_of(site.models.own)) == "tiny"
+    site = Site(page, serve, tmp_path, tiny_checkpoint, Staged, on_space=True)
+    expect(site.page.get_by_role("tab")).to_have_text(["Tag", "Grid", "Corrections"])
 
 
 def test_where_retraining_is_closed_there_is_no_tab(
