@@ -55,6 +55,7 @@ def test_a_photo_asked_for_while_the_stream_closes_comes(
     assert page.evaluate("window.late") > 5
 
 
+@pytest.mark.usefixtures("browser")  # its event loop: gradio would make one here and leave it open
 def test_of_a_programs_call_nothing_stays_and_of_a_tab_its_session(serve: Callable[..., str]) -> None:
     def double(number: int) -> int:
         if number < 0:
