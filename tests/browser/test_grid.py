@@ -83,6 +83,16 @@ def test_a_label_that_there_is_not_is_said_to_be_none(grid: GridSite) -> None:
     expect(grid.field).to_have_value("dog")
 
 
+def test_on_a_phone_the_photos_stay_where_they_are_when_some_are_selected(grid: GridSite) -> None:
+    grid.page.set_viewport_size({"width": 390, "height": 844})
+    grid.open("cat")
+    before = grid.tile(0).bounding_box()
+    grid.tile(0).focus()
+    grid.press("Shift+ArrowRight")
+    expect(grid.id("confirm")).to_be_visible()
+    assert grid.tile(0).bounding_box() == before
+
+
 def test_the_slider_moves_the_line_and_asks_the_server_nothing(grid: GridSite) -> None:
     grid.open("cat")
     asked: list[str] = []
