@@ -15,7 +15,7 @@ from demo.settings import Settings
 
 UNITS = {
     *("BYTES", "PIXELS", "RATIO", "FRAMES", "ENTRIES", "DECISIONS", "CHARACTERS", "CHIPS", "ONCE", "SECONDS", "DRAFTS"),
-    *("HEATMAPS", "SHEETS", "VOCABULARIES", "IMAGES", "RUNS", "ADDRESSES"),
+    *("HEATMAPS", "SHEETS", "VOCABULARIES", "IMAGES", "RUNS", "ADDRESSES", "SESSIONS"),
 }
 NEEDED = ["--csv", "c.csv", "--out", "o"]
 CONTRACT = {
