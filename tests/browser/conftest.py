@@ -77,7 +77,8 @@ def page(browser: Browser, locale: str) -> Iterator[Page]:
     faults: list[str] = []
 
     def console(message: ConsoleMessage) -> None:
-        if message.type == "error":
+        # gradio says that its stream was cut off when a page is left while an answer is on its way
+        if message.type == "error" and not message.text.startswith("AbortError"):
             faults.append(f"console: {message.text}")
 
     def request(request: Request) -> None:
