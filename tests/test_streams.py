@@ -9,6 +9,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from demo.ui import streams
+from demo.ui.gate import Gate
 from demo.ui.streams import Streams
 from tests import loops
 
@@ -18,7 +19,8 @@ class Visitor:
 
     def __init__(self, middleware: Streams, path: str, session: str) -> None:
         query = f"session_hash={session}".encode()
-        self.scope = {"type": "http", "path": f"/gradio_api/queue/{path}", "query_string": query}
+        self.scope = {"type": "http", "path": f"/gradio_api/queue/{path}", "query_string": query, "headers": []}
+        self.scope["method"] = "GET" if path == "data" else "POST"
         self.body = json.dumps({"data": ["x" * 10], "session_hash": session}).encode()
         self.gone, self.heard = asyncio.Event(), []
         self.task = asyncio.create_task(middleware(self.scope, self.receive, self.send))
@@ -69,6 +71,20 @@ def test_an_answer_waits_for_the_page_that_has_not_let_go_and_for_no_other() -> 
     loops.run(main())
 
 
+def test_nobody_else_waits_for_who_has_not_let_go() -> None:
+    async def main() -> None:
+        middleware = Streams(Gate(gradio, max_bytes=1000, max_at_once=9, max_working=1))
+        stream = Visitor(middleware, "data", "mine")
+        assert not await stream.settled()
+        mine = Visitor(middleware, "join", "mine")
+        assert not await mine.settled()
+        assert await Visitor(middleware, "join", "other").settled()
+        stream.gone.set()
+        assert await mine.settled()
+
+    loops.run(main())
+
+
 def test_who_never_lets_go_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "MAX_SECONDS", 0.01)
 
@@ -87,6 +103,7 @@ def test_a_body_that_cannot_be_read_is_passed_on() -> None:
         stream, odd = Visitor(middleware, "data", "mine"), Visitor(middleware, "join", "mine")
         odd.body = b"[no json"
         assert await odd.settled()
+        odd.task.result()
         stream.task.cancel()
 
     loops.run(main())

@@ -57,7 +57,7 @@ class Gate:
             self.inside = +self.inside  # without the empty ones: anybody can name a door
 
     async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The turn begins when the body has arrived, so that nobody waits for a slow line."""
+        """The turn goes from the body's arrival to the answer, so that nobody waits for somebody's slow line."""
         is_mine = False
 
         async def received() -> Message:
@@ -67,11 +67,20 @@ class Gate:
                 is_mine = await self.turn.acquire()
             return message
 
-        try:
-            await self.app(scope, received, send)
-        finally:
+        def end() -> None:
+            nonlocal is_mine
             if is_mine:
                 self.turn.release()
+            is_mine = False
+
+        async def sent(message: Message) -> None:
+            end()
+            await send(message)
+
+        try:
+            await self.app(scope, received, sent)
+        finally:
+            end()
 
     def _refusal(self, headers: dict[bytes, bytes], route: str) -> JSONResponse | None:
         """For what a request is, whatever else goes on."""
