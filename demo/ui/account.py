@@ -1,7 +1,7 @@
 """Who one is here, in the header: the name of who logged in, with a way out, or the way to log in with the Hub.
 
 The login opens a page of its own, so that what is decided and not saved stays on this one, which looks again when
-somebody comes back to it.
+somebody comes back to it. In a frame of another site the whole page is offered on its own instead, for work and login.
 """
 
 from __future__ import annotations

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import gradio as gr
 import pytest
 from playwright.sync_api import FilePayload, Page, expect
 
@@ -12,6 +15,7 @@ from demo.albums import Albums
 from demo.corrections import Corrections
 from demo.models import Models
 from demo.settings import Settings
+from demo.ui.account import Account
 from demo.ui.page import build_page, launch_options
 from tests.browser.test_page import free_port
 
@@ -68,3 +72,43 @@ def test_who_logs_in_tags_and_saves_under_their_name_and_sees_every_row_with_its
     for picture in pictures.all():
         assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
     expect(page.get_by_test_id("corrections")).to_contain_text("by bob")
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[str]:
+    """A server of files in `elsewhere`, which is another site than the app's to a browser."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *given: object) -> None:
+            super().__init__(*given, directory=str(folder))
+
+        def log_message(self, *_: object) -> None:
+            """Nothing on stderr."""
+
+    with ThreadingHTTPServer(("localhost", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield f"http://localhost:{server.server_port}/page.html"
+        server.shutdown()
+        thread.join()
+
+
+def test_within_another_sites_page_a_page_of_its_own_is_offered_and_the_login_there(
+    page: Page, serve: Callable[..., str], elsewhere: str, tmp_path: Path
+) -> None:
+    with gr.Blocks(analytics_enabled=False) as blocks:
+        account = Account(Settings(hub_login=True))
+        account.follow(gr.Tab())
+        blocks.load(account.look, None, account.shown)
+    url = f"{serve(blocks)}?__theme=light"
+    frame = f'<!doctype html><link rel="icon" href="data:,"><iframe src="{url}" width="900" height="600"></iframe>'
+    (tmp_path / "elsewhere" / "page.html").write_text(frame)
+    page.goto(elsewhere)
+    link = page.frame_locator("iframe").get_by_test_id("account").get_by_role("link")
+    expect(link).to_have_text(["Open on a page of its own"])
+    with page.context.expect_page() as opened:
+        link.click()
+    expect(opened.value).to_have_url(url)
+    expect(opened.value.get_by_test_id("account").get_by_role("link")).to_have_text(["Log in with Hugging Face"])
