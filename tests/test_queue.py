@@ -11,8 +11,10 @@ from demo.corrections import Corrections
 from demo.errors import BadInput
 from demo.models import Models, ref_of
 from demo.settings import Settings
+from demo.ui import visitor
 from demo.ui.desk import Desk
 from demo.ui.queue import Queue
+from demo.ui.tag_editor import Decisions
 from demo.ui.tagging import Tagging
 
 
@@ -95,6 +97,30 @@ def test_after_a_restart_where_reading_takes_long_it_is_found_among_the_rest_in_
     assert len(reads) <= 4
     for place in (6, 7):
         save(queue, place, [], [])
-    while (place := queue.following(desk, True)) is not None:  # it may come upon some that are done, never upon no end
-        queue.open_place(place, None, desk)
+    assert queue.following(desk, False) is None
     assert queue.value(desk)["states"] == "d" * 8
+
+
+def test_after_a_restart_where_reading_takes_long_the_only_photo_that_is_not_done_is_opened(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demo.ui.queue.SECONDS_OF_READING", -1)
+    for place in (0, 1, 3, 4, 5, 6, 7):
+        save(queue, place, [], [])
+    queue, desk, _ = again(queue)
+    assert queue.following(desk, False) == 2
+
+
+def test_who_logs_in_in_mid_work_is_not_told_that_something_was_saved_elsewhere(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tagging, desk = queue.tagging, Desk(lambda: ref_of(queue.tagging.models.own))
+    save(queue, 0, [], [])
+    state = queue.open_place(0, None, desk).editor
+    decisions = Decisions(state.key, 0.5, (), (), (), (), (), False, "listed")
+    monkeypatch.setattr(visitor, "annotator", lambda: "ann")
+    assert tagging.look_again(decisions, desk) is None
+    identity = tagging.models.own.checkpoint.identity
+    said = {"labels": [], "rejected": [], "reviewed": "listed", "model_labels": [], "threshold": 0.5}
+    tagging.corrections.save(tagging.own_album.read(0), "png", model=identity, annotator="ann", **said)
+    assert tagging.look_again(decisions, desk).editor.key == state.key

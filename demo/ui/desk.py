@@ -76,7 +76,8 @@ class Desk:
     own: gives the ref of the server's own model, which may change. chosen: the ref that this visitor chose, None for
     the server's own. before: the ref of the model that the choice replaced. wanted: the ref that is being loaded for
     this tab, or empty. image: sha256 of the open image, or empty. saved_at: of its row when it was opened, empty
-    without one. walk: the way through the photos that are worked through; None before anything was opened.
+    without one. annotator: whose row that is. walk: the way through the photos that are worked through; None before
+    anything was opened.
     """
 
     own: Callable[[], str]
@@ -85,6 +86,7 @@ class Desk:
     wanted: str = ""
     image: str = ""
     saved_at: str = ""
+    annotator: str = ""
     walk: Walk | None = None
     settled: Draft = field(default_factory=Draft)
     drafts: dict[str, Draft] = field(default_factory=dict)

@@ -172,16 +172,21 @@ class Queue:
         """The first place ahead that is not done; a photo that nobody read since the server was started is read for it.
 
         After `SECONDS_OF_READING` photos are not read one by one any more but, as if those that are done came
-        first, halving what is left.
+        first, halving what is left; where that finds all done, the rest is read too. None where really all are done.
         """
-        ahead, end = walk.ahead(self._done(walk.album)), time.monotonic() + SECONDS_OF_READING
-        for at, place in enumerate(ahead):
-            if not self._is_saved(walk.album, place):
+
+        def is_open(place: int) -> bool:
+            return not self._is_saved(walk.album, place)
+
+        ahead, end = iter(walk.ahead(self._done(walk.album))), time.monotonic() + SECONDS_OF_READING
+        for place in ahead:
+            if is_open(place):
                 return place
-            if time.monotonic() > end and (rest := ahead[at + 1 :]):
-                found = bisect_left(rest, True, key=lambda place: not self._is_saved(walk.album, place))
-                return rest[found % len(rest)]
-        return None
+            if time.monotonic() > end:
+                break
+        rest = list(ahead)
+        found = bisect_left(rest, True, key=is_open)
+        return next(filter(is_open, rest[found:] or rest), None)
 
     def _is_saved(self, album: Album, place: int) -> bool:
         try:

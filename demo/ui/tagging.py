@@ -123,7 +123,7 @@ class Tagging:
             return Status("error", Message("Not saved. {why}", why=str(error)))
         logs.event("correction_saved", count=1, seconds=time.monotonic() - started)
         desk.settle(digest, Draft(decisions.confirmed, decisions.rejected, decisions.threshold))
-        desk.saved_at = row.saved_at
+        desk.annotator, desk.saved_at = row.annotator, row.saved_at
         self.own_curves.corrected(identity)
         labels = Message.many(len(row.labels), "{count} label", "{count} labels")
         if not row.rejected:
@@ -161,7 +161,12 @@ class Tagging:
         """
         digest = decisions.key.partition(":")[0] if decisions else ""
         opened = self.open_images.get(digest)
-        if opened is None or digest != desk.image or self._saved_at(digest) == desk.saved_at:
+        if opened is None or digest != desk.image:
+            return None
+        annotator, saved_at = visitor.annotator(), self._saved_at(digest)
+        if annotator != desk.annotator:  # who logged in meanwhile has other rows, and nothing was saved for that
+            desk.annotator, desk.saved_at = annotator, saved_at
+        if saved_at == desk.saved_at:
             return None
         if not Draft(decisions.confirmed, decisions.rejected).says_as(desk.settled):
             said = Message("This image was saved elsewhere meanwhile; saving it here replaces that.")
@@ -218,7 +223,7 @@ class Tagging:
             row, trouble = self._row(digest), ""
         except CorrectionsError as error:
             row, trouble = None, str(error)
-        desk.saved_at = row.saved_at if row else ""
+        desk.annotator, desk.saved_at = visitor.annotator(), row.saved_at if row else ""
         if digest in desk.drafts:
             return desk.drafts[digest], Message("Your decisions are here again; they are not saved yet.")
         if row is None:
