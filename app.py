@@ -48,11 +48,19 @@ def build(settings: Settings, ending: ExitStack) -> Any:
 
     page = build_page(settings, models, albums, retraining, sync=sync)
     options = launch_options(settings, albums, models)
-    page.launch = partial(page.launch, server_name=settings.host, server_port=settings.port, **options)
+    launch = partial(page.launch, server_name=settings.host, server_port=settings.port, **options)
+
+    def launch_and_sync(prevent_thread_lock: bool = False, **kwargs: Any) -> Any:
+        came_to = launch(prevent_thread_lock=True, **kwargs)
+        if sync:  # which a second app, that finds the port taken, does not get to
+            sync.start()
+        if not prevent_thread_lock:
+            page.block_thread()
+        return came_to
+
+    page.launch = launch_and_sync
     for ends in (albums.close_all, retraining.close, *([sync.close] if sync else [])):
         ending.callback(ends)
-    if sync:
-        sync.start()
     return page
 
 
@@ -63,6 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if settings.is_open:
         who = f"whoever reaches {settings.host} can tag, save, read and delete all corrections"
         print(f"warning: {who}: --auth none asks nobody who is there", file=sys.stderr)
+    if settings.runs != Settings.runs:
+        print(
+            f"note: nothing can be written here: corrections are in {settings.corrections}, runs in {settings.runs}",
+            file=sys.stderr,
+        )
     with ExitStack() as ending:
         demo = build(settings, ending)  # gradio looks for it here where it can reload an app, on a Space say
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # what stops a container ends the app as Ctrl+C does

@@ -239,6 +239,12 @@ class Settings:
                 "--savers and --retrainers name people, and nobody logs in here.",
                 next_step="Give them accounts with --auth FILE; on a Space, put hf_oauth: true into its README.",
             )
+        has_no_account = {*(flags.savers or ()), *(flags.retrainers or ())} - {name for name, _ in settings.accounts}
+        if settings.accounts and has_no_account:
+            raise BadInput(
+                f"--savers and --retrainers name {', '.join(sorted(has_no_account))}, and {flags.auth} does not.",
+                next_step="Name people as they log in, capitals too.",
+            )
         if settings.is_public:
             settings = replace(settings, **PUBLIC_LIMITS)
             owner = environment.get("SPACE_ID", "").partition("/")[0]
@@ -262,12 +268,13 @@ PUBLIC_LIMITS = {
 
 
 def _writable(name: str) -> Path:
-    """A folder of that name here; where nothing can be written here, in the person's own data folder.
+    """A folder of that name here; where none is and nothing can be written here, in the person's own data folder.
 
-    A host may check the code out for reading alone. https://specifications.freedesktop.org/basedir-spec/latest/
+    A host may check the code out for reading alone. One that is here stays it, also where it cannot be written to: what
+    is saved must not be in two places. https://specifications.freedesktop.org/basedir-spec/latest/
     """
     here = Path(name)
-    if os.access(here if here.exists() else Path.cwd(), os.W_OK):
+    if here.exists() or os.access(Path.cwd(), os.W_OK):
         return here
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "tagloop" / name
 

@@ -61,14 +61,18 @@ def hosts_package(folder: Path) -> Path:
 
 
 class Browser:
-    """Cookies and requests of one visitor, by name and value: those for https alone come back here too."""
+    """Cookies and requests of one visitor, by name and value: those for https alone come back here too.
+
+    site: where the page lies that asks, from here.
+    """
 
     def __init__(self, url: str) -> None:
-        self.url, self.cookies = url, {}
+        self.url, self.cookies, self.site = url, {}, "same-origin"
         self.client = httpx.Client(base_url=url, timeout=120)
 
     def request(self, method: str, path: str, **more: object) -> httpx.Response:
         headers = {"cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+        headers["sec-fetch-site"] = self.site
         answer = self.client.request(method, path, headers=headers, **more)
         for line in answer.headers.get_list("set-cookie"):
             for name, morsel in SimpleCookie(line).items():

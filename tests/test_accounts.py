@@ -8,6 +8,7 @@ import pytest
 
 from demo.accounts import read_accounts
 from demo.errors import BadInput
+from demo.settings import Settings
 
 
 def test_a_line_is_a_name_and_a_password_which_may_hold_colons(tmp_path: Path) -> None:
@@ -45,3 +46,24 @@ def test_a_file_that_is_not_there_or_a_folder_is_told(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(BadInput, match=r"cannot be read\..*NAME:PASSWORD"):
             read_accounts(path)
+
+
+def test_who_may_save_has_an_account_of_just_that_name(tmp_path: Path) -> None:
+    path = tmp_path / "accounts"
+    path.write_text("ann:secret\nbob:secret\n")
+    named = ["--auth", str(path), "--savers", "ann", "--retrainers"]
+    assert Settings.from_flags([*named, "bob"], {}).savers == ("ann",)
+    with pytest.raises(BadInput, match="name Bob, and .*accounts does not"):
+        Settings.from_flags([*named, "Bob"], {})
+
+
+def test_corrections_that_are_here_stay_here_and_new_ones_go_where_writing_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "own"))
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
+    (tmp_path / "corrections").mkdir()
+    settings = Settings.from_flags([], {})
+    assert settings.corrections == Path("corrections")
+    assert settings.runs == tmp_path / "own" / "tagloop" / "runs"

@@ -175,6 +175,27 @@ def test_who_leaves_is_nobody_again_and_nobody_makes_themselves_somebody(
     assert ann.save(make_image(3), "cat") == f"Not saved. {NOT_LOGGED_IN}"
 
 
+def test_what_another_sites_page_asks_for_in_somebodys_browser_nobody_asks_for(
+    come: Callable[..., Browser], make_image: Callable[..., bytes]
+) -> None:
+    owner = come(OWNER)
+    for site, refused in (("same-origin", False), ("none", False), ("cross-site", True), ("same-site", True)):
+        owner.site = site
+        shown = owner.event("retrain", "use_for_all", [None], {"name": "runs/x"})["data"][0]
+        assert ("Only some people may fine-tune" in shown["error"]) == refused, site
+    ann = come("ann")
+    ann.site = "cross-site"
+    assert ann.save(make_image(4), "cat") == f"Not saved. {NOT_LOGGED_IN}"
+    ann.site = "same-origin"
+    assert ann.save(make_image(4), "cat")["annotator"] == "ann"
+
+
+def test_who_loads_the_page_stays_logged_in_for_two_weeks_more(come: Callable[..., Browser]) -> None:
+    ann = come("ann")
+    assert "session=" in ann.request("GET", "/").headers["set-cookie"]
+    assert "session=" not in come().request("GET", "/").headers["set-cookie"]
+
+
 def test_a_cookie_is_somebodys_only_with_the_secret_of_the_space(
     come: Callable[..., Browser], make_image: Callable[..., bytes]
 ) -> None:

@@ -35,6 +35,7 @@ from demo.rows import HEADER, OWN_IMAGE
 from demo.settings import MAX_FORM_BYTES, TAGGING_AT_ONCE
 from demo.tables import merge_rows, read_table
 from demo.ui.album_routes import album_routes
+from demo.ui.foreign import Foreign
 from demo.ui.gate import Gate
 from demo.ui.health import Health
 from demo.ui.login import Login
@@ -136,6 +137,7 @@ def app_kwargs(
     return {
         "middleware": [
             Middleware(Watch),
+            Middleware(Foreign),
             Middleware(Login),
             Middleware(Streams),
             gate,

@@ -3,7 +3,7 @@
 Who logged in with the Hub, as people may on a Space with `hf_oauth`, has the user name instead. gradio keeps that in a
 cookie, signed with a secret that the Space alone has. It is not heeded that the Hub's token in there is good for some
 hours only: nothing is asked of the Hub with it, and somebody's rows should not change their name in the middle of an
-evening. The cookie ends after two weeks without a visit.
+evening. The cookie ends two weeks after the page was last loaded.
 
 The name of a browser goes to the corrections, which anybody may download, so it does not lead back to the cookie: who
 knows a name cannot delete that person's rows. Clearing the browser's data makes a new person of somebody, and a program
@@ -58,6 +58,8 @@ class Strangers:
         known = connection.cookies.get(COOKIE, "")
         visitor_id = known if ID.fullmatch(known) else secrets.token_hex(16)
         name = hub_name(scope) or name_of(visitor_id)
+        if hub_name(scope) and scope["path"] == "/":
+            scope["session"]["oauth_info"] = scope["session"]["oauth_info"]  # or it would end two weeks after the login
         headers = [(key, value) for key, value in scope["headers"] if key != HEADER.encode()]
         scope = scope | {"headers": [*headers, (HEADER.encode(), name.encode("latin-1"))]}
 
