@@ -31,18 +31,23 @@ _BY_CONTENT = (
 
 
 def stop_file(folder: Path) -> Path:
-    """Beside a run's folder; while it is there the run stops as by a signal, which only a main thread can hear."""
-    return folder.with_name(folder.name + ".stop")
+    """Beside a run's folder, however that is written; while it is there a run stops that can hear no signal."""
+    folder = folder.resolve()  # "." has no name
+    return folder.parent / f"{folder.name}.stop"
 
 
 class Stop:
-    """Raises Interrupted between two steps, once SIGINT or SIGTERM has come or `stop_file` is there; a context."""
+    """Raises Interrupted between two steps, once it is asked for; a context.
+
+    By SIGINT or SIGTERM in a main thread, by `stop_file` in any other, which hears no signal.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.asked, self._file = folder, False, stop_file(folder)
+        self.folder, self.asked = folder, False
+        self._file = None if threading.current_thread() is threading.main_thread() else stop_file(folder)
 
     def __enter__(self) -> Stop:
-        heard = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        heard = () if self._file else (signal.SIGINT, signal.SIGTERM)
         self._before = {number: signal.signal(number, self._ask) for number in heard}
         return self
 
@@ -51,7 +56,7 @@ class Stop:
             signal.signal(number, handler)
 
     def __call__(self) -> None:
-        if self.asked or self._file.exists():
+        if self.asked or (self._file and self._file.exists()):
             raise Interrupted("Interrupted.", f"{self.folder} is no checkpoint yet.", "Go on with --resume.")
 
     def _ask(self, *_: object) -> None:

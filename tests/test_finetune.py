@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from demo import evaluate, finetune
 from demo.checkpoint import load_checkpoint
 from demo.errors import CheckpointError, Interrupted
 from demo.progress import PROGRESS
+from demo.run_folder import Stop, stop_file
 from demo.tagger import Tagger
 
 ROOT = Path(__file__).parents[1]
@@ -222,6 +224,27 @@ def test_a_folder_with_something_in_it_is_never_written_to(corrections, tmp_path
         assert run(corrections, tmp_path / "out", tiny_checkpoint, *more) == 2
         assert "--out" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_out_may_be_the_folder_one_is_in(corrections, tmp_path, tiny_checkpoint, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    assert run(corrections, ".", tiny_checkpoint) == 0
+    load_checkpoint(tmp_path / "out")
+
+
+def test_a_stop_file_ends_what_hears_no_signal_and_nothing_else(tmp_path):
+    stop_file(tmp_path / "run").touch()
+    with Stop(tmp_path / "run") as stop:
+        stop()  # in the main thread: a file that was left there keeps nobody from a run
+
+    def stopped() -> bool:
+        with pytest.raises(Interrupted), Stop(tmp_path / "run") as stop:
+            stop()
+        return True
+
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(stopped).result(60)
 
 
 def plain_pictures(folder: Path) -> list[dict]:

@@ -9,9 +9,11 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +21,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo import zero
+from demo import lent_run, zero
 from demo.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from demo.errors import EXIT_BAD_INPUT, BadInput
 from demo.heatmaps import Heatmaps
 from demo.images import decode
+from demo.lent_run import LentRun
+from demo.run_folder import stop_file
 from demo.settings import ROOT
 from demo.tagger import Tagger
 from tests.conftest import NAMES
@@ -129,11 +134,74 @@ def test_a_fine_tune_is_a_call_that_is_watched_cancelled_and_put_to_use_as_elsew
     assert len(driven.came["new model"]) == len(NAMES)
 
 
+class Held:
+    """In the place of a fine-tune that has the GPU: it ends, with 130, when it is let go."""
+
+    def __init__(self) -> None:
+        self.began, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, arguments: Sequence[str], log: Path, images: int) -> int:
+        self.began.set()
+        assert self.go.wait(60)
+        return 130
+
+
+@pytest.fixture
+def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Held:
+    (tmp_path / "c.csv").write_text("file_name,labels\n")
+    (tmp_path / "run").mkdir()
+    held = Held()
+    monkeypatch.setattr(lent_run, "_finetune", held)
+    return held
+
+
+def begin(folder: Path) -> LentRun:
+    return LentRun([], folder / "run", folder / "run" / "log.txt", folder / "c.csv")
+
+
+def test_a_stop_file_of_a_server_that_was_killed_stops_nothing(held: Held, tmp_path: Path) -> None:
+    stop_file(tmp_path / "run").touch()
+    run = begin(tmp_path)
+    assert held.began.wait(60)
+    assert not stop_file(tmp_path / "run").exists()
+    held.go.set()
+    assert run.wait(60) == 130
+
+
+def test_who_cancels_a_run_as_it_ends_leaves_no_stop_file(held: Held, tmp_path: Path) -> None:
+    run = begin(tmp_path)
+    run.send_signal(signal.SIGTERM)
+    assert stop_file(tmp_path / "run").exists()
+    held.go.set()
+    run.wait(60)
+    run.send_signal(signal.SIGTERM)
+    assert not stop_file(tmp_path / "run").exists()
+
+
+def test_the_folder_of_a_run_that_was_given_up_is_free_once_it_has_ended_there(held: Held, tmp_path: Path) -> None:
+    others, run = set(threading.enumerate()), begin(tmp_path)
+    running = set(threading.enumerate()) - others
+    run.kill()
+    assert run.poll() is not None
+    assert stop_file(tmp_path / "run").exists()
+    with pytest.raises(BadInput, match="not free yet"):
+        begin(tmp_path)
+    held.go.set()
+    for thread in running:
+        thread.join(60)
+    assert begin(tmp_path).wait(60) == 130
+
+
+def test_rows_that_cannot_be_read_are_the_runs_failure_and_not_the_queues(held: Held, tmp_path: Path) -> None:
+    (tmp_path / "c.csv").unlink()
+    assert begin(tmp_path).wait(60) == EXIT_BAD_INPUT
+    assert "c.csv cannot be read. No such file" in (tmp_path / "run" / "log.txt").read_text()
+    assert not held.began.is_set()
+
+
 def test_the_gpu_is_asked_for_by_the_size_of_the_work() -> None:
     lent, one, many = zero.Lent("r", "i"), np.zeros((1, 3, 2, 2)), np.zeros((32, 3, 2, 2))
     assert zero._seconds(lent, max, one) < zero._seconds(lent, max, many) < 60
-    from demo import lent_run
-
     few, lots = (lent_run._seconds([], Path("log"), images) for images in (10, 300))
     assert few < lots < lent_run._seconds([], Path("log"), 10**6) == lent_run.MOST_SECONDS
 
