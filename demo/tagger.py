@@ -1,6 +1,7 @@
 """Images to scores: device, precision, batching. One `Tagger` serves many threads.
 
-Images that are tagged at the same time go through the model together (`demo.together`); preprocessing, and looking at
+Images that are tagged at the same time go through the model together (`demo.together`), unless the GPU is lent by the
+call (`demo.zero`); preprocessing, and looking at
 whether one's scores make sense, stay in the thread of whoever asked. Takes decoded images (see `demo.images`) and gives
 probabilities; which labels are active is decided elsewhere (`demo.thresholds`, the page).
 """
@@ -61,7 +62,8 @@ class Tagger:
     """A checkpoint on a device.
 
     Has `device` ("cpu", "cuda" or "mps") and `precision` ("fp32", "bf16" or "fp16"). Moves the checkpoint's model.
-    lent: on ZeroGPU, the model where the GPU is; the one here computes nothing then.
+    lent: on ZeroGPU, the model where the GPU is; the one here computes nothing then. Each call is then the business of
+    whoever asked, their quota and their refusal, so nobody's images go with another's and nobody waits for another.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
@@ -90,7 +92,10 @@ class Tagger:
         """
         pixels = self.checkpoint.preprocess(image)
         started = time.perf_counter()
-        logits = self._turns.together(pixels, lambda batch: self._logits(torch.stack(list(batch))))
+        if self.lent:
+            logits = self._logits(pixels[None])[0]
+        else:
+            logits = self._turns.together(pixels, lambda batch: self._logits(torch.stack(list(batch))))
         return Tagged(self._scores(logits[None])[0], (time.perf_counter() - started) * 1000)
 
     def forward(self, pixels: torch.Tensor) -> np.ndarray:
@@ -98,7 +103,7 @@ class Tagger:
 
         Gives way to `tag`. Raises TargetsError for NaN, and for outputs that already went through a sigmoid.
         """
-        with self._turns.alone(is_behind=True):
+        with nullcontext() if self.lent else self._turns.alone(is_behind=True):
             logits = self._logits(pixels)
         return self._scores(logits)
 
@@ -109,7 +114,7 @@ class Tagger:
             yield self._model
 
     def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Logits (B, L), fp32 on the CPU; for whoever has the turn."""
+        """Logits (B, L), fp32 on the CPU; for whoever has the turn, or is lent the GPU."""
         if self.lent:
             return torch.from_numpy(self.lent.compute(_logits_of, pixels.numpy()))
         if self.device == "cuda":

@@ -54,7 +54,11 @@ class Turns(Generic[Item, Result]):
         if not ticket.is_answered:
             self._answer(ticket, compute)
         if ticket.error is not None:
-            raise ticket.error
+            error, ticket.error = ticket.error, None
+            try:
+                raise error
+            finally:
+                del error  # its traceback holds this frame, and so the model: together they would stay
         return ticket.result
 
     @contextmanager

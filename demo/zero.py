@@ -10,6 +10,7 @@ What holds there (spaces 0.51, from its source):
   and goes to disk when the page is launched; one that is loaded later, by a visitor's thread, stays on the CPU as
   far as the app is concerned, and the process that has the GPU reads it from the same files when it is first wanted.
 - The seconds count against the quota of whoever's request the call belongs to, found by the context of the thread.
+  So each image that somebody tags is a call of their own, and a refusal theirs alone; ZeroGPU keeps the queue.
 
 Nothing here compiles a model: `torch.compile` would begin anew with each process.
 """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from demo.checkpoint import Checkpoint, load_checkpoint
 from demo.errors import TargetsError
 from demo.tagger import Tagger
 from demo.together import PASSED_BY, Turns
+from demo.zero import NoGpu
 
 
 class Model:
@@ -249,6 +252,24 @@ def test_two_never_have_the_model_at_once(pool: ThreadPoolExecutor) -> None:
     assert set(together) == {1}
 
 
+def test_what_an_error_came_from_is_gone_with_it() -> None:
+    def asked() -> weakref.ref:
+        model = Model()
+        model.compute = lambda numbers: [number // 0 for number in numbers]
+        try:
+            model.ask(1)
+        except ZeroDivisionError:
+            return weakref.ref(model)
+        raise AssertionError("no error")
+
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        assert asked()() is None
+    finally:
+        gc.enable() if collects else None
+
+
 # With a real model
 
 
@@ -359,3 +380,44 @@ def test_a_tagger_that_nobody_holds_any_more_is_gone_at_once(tiny_checkpoint: ob
     held = weakref.ref(tagger)
     del tagger
     assert held() is None, "a model takes a gigabyte, which must not wait for a collection of garbage"
+
+
+class LentGpu:
+    """A GPU that is lent by the call, which is answered when `calls` are there at once; it is refused to `refused`."""
+
+    visitor: ContextVar[str] = ContextVar("visitor")
+
+    def __init__(self, tagger: Tagger, calls: int, refused: str) -> None:
+        self.model, self.refused, self.all_are_there = tagger._model, refused, threading.Barrier(calls)
+        self.asked: list[tuple[str, int]] = []
+
+    def compute(self, function: Callable, pixels: np.ndarray) -> np.ndarray:
+        self.asked.append((self.visitor.get("nobody"), len(pixels)))
+        self.all_are_there.wait(20)
+        if self.visitor.get("nobody") == self.refused:
+            raise NoGpu("The GPU did not answer.", "The quota is used up.")
+        return function(self.model, torch.from_numpy(pixels))
+
+
+def test_on_a_gpu_that_is_lent_each_call_is_its_askers_own_and_waits_for_no_other(
+    tagger: Tagger, pictures: list[Image.Image]
+) -> None:
+    alone, names = tagger.scores(pictures[:4]), ["ann", "bob", "cyd"]
+    tagger.lent = lent = LentGpu(tagger, len(names) + 1, refused="bob")
+
+    def ask(name: str, function: Callable, item: object) -> object:
+        def named() -> object:
+            lent.visitor.set(name)
+            return function(item)
+
+        return copy_context().run(named)
+
+    with ThreadPoolExecutor(4) as threads:
+        asked = {name: threads.submit(ask, name, tagger.tag, pictures[at]) for at, name in enumerate(names)}
+        album = threads.submit(ask, "dan", tagger.scores, pictures[:4])
+        with pytest.raises(NoGpu, match="quota"):
+            asked["bob"].result(60)
+        for at in (0, 2):
+            assert np.abs(asked[names[at]].result(60).scores - alone[at]).max() < 1e-5
+        assert np.abs(album.result(60) - alone).max() < 1e-5
+    assert sorted(lent.asked) == [("ann", 1), ("bob", 1), ("cyd", 1), ("dan", 4)]
