@@ -9,19 +9,23 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from demo.checkpoint import Checkpoint
 from demo.settings import MIN_FREE_BYTES, ROOT
-from demo.tagger import Tagger
+from demo.tagger import Tagged, Tagger
 from demo.ui import health as module
 from demo.ui.health import PROBE, Health, Trial
+from tests.test_together import counted
+from tests.test_together import until as waits_for
 
 
 class Clock:
@@ -54,20 +58,33 @@ def test_a_model_that_scores_and_a_disk_that_takes_are_well(health: Health, tmp_
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        (lambda images: np.full((1, 12), np.nan, np.float32), "no scores from 0 to 1"),
-        (lambda images: np.zeros((1, 3), np.float32), "no scores from 0 to 1"),
-        (lambda images: Path("/nowhere/secret").read_text(), "It failed: FileNotFoundError."),
+        (lambda image: Tagged(np.full(12, np.nan, np.float32), 1), "no scores from 0 to 1"),
+        (lambda image: Tagged(np.zeros(3, np.float32), 1), "no scores from 0 to 1"),
+        (lambda image: Path("/nowhere/secret").read_text(), "It failed: FileNotFoundError."),
     ],
 )
 def test_a_model_that_does_not_score_is_told_without_what_it_said(
     health: Health, models: SimpleNamespace, broken: Callable, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert health.look()["status"] == "ok"
-    monkeypatch.setattr(models.own, "scores", broken)
+    monkeypatch.setattr(models.own, "tag", broken)
     answer = TestClient(Starlette(routes=[health.route()])).get("/healthz")
     assert (answer.status_code, answer.json()["status"], answer.json()["disk"]) == (503, "failing", "ok")
     assert said in answer.json()["model"]
     assert "secret" not in answer.text
+
+
+def test_visitors_who_keep_the_model_busy_are_no_fault(
+    health: Health, models: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = counted(models.own, monkeypatch)
+    with ThreadPoolExecutor(2) as threads:
+        with models.own.running():
+            asked = [threads.submit(health._score), threads.submit(models.own.tag, Image.new("RGB", (40, 30)))]
+            waits_for(lambda: len(models.own._turns._waiting) == 2)
+        assert asked[0].result(60) == ""
+        asked[1].result(60)
+    assert sizes == [2], "it goes with them, and does not wait until none is there"
 
 
 def test_another_model_is_tried_at_once(
@@ -75,7 +92,7 @@ def test_another_model_is_tried_at_once(
 ) -> None:
     health.trials["model"].seconds = 1e9
     assert health.look()["model"] == "ok"
-    models.own = SimpleNamespace(checkpoint=SimpleNamespace(identity="other@1"), scores=None, lent=None)
+    models.own = SimpleNamespace(checkpoint=SimpleNamespace(identity="other@1"), tag=None, lent=None)
     assert health.look()["model"] == "It failed: TypeError."
 
 
