@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -72,13 +72,17 @@ class Run:
 
 @dataclass(frozen=True)
 class _Request:
-    """out: the folder of the run to go on with, None for a new one. version: of the CSV when that run began."""
+    """out: the folder of the run to go on with, None for a new one. version: of the CSV when that run began.
+
+    asker: the context of whoever asked, in whose name it runs, also when its turn comes later.
+    """
 
     csv: Path
     model: str
     flags: tuple[str, ...]
     out: Path | None = None
     version: tuple[int, int] | None = None
+    asker: Context = field(default_factory=copy_context, compare=False)
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,11 @@ class _Started:
 
 
 class Retraining:
-    """At most one run at a time, and at most `MAX_WAITING_RUNS` that wait. Any number of threads may ask."""
+    """At most one run at a time, and at most `MAX_WAITING_RUNS` that wait. Any number of threads may ask.
+
+    On ZeroGPU one that was told to end and did not within `SECONDS_TO_STOP` is given up: the next one may begin before
+    it has come to its next step, in another folder.
+    """
 
     def __init__(self, settings: Settings, command: Sequence[str] = COMMAND) -> None:
         self.settings = settings
@@ -128,7 +136,8 @@ class Retraining:
                 raise BadInput("There is no such fine-tune to go on with.", "It is not the one that ended last.")
             if ended.is_stale:
                 raise BadInput("It cannot go on.", "The corrections have changed since it began.", "Start anew.")
-            return self._ask(next(one.request for one in (self._last, self._before) if one and one.out.name == name))
+            began = next(one for one in (self._last, self._before) if one and one.out.name == name)
+            return self._ask(replace(began.request, asker=copy_context()))
 
     def _ask(self, request: _Request) -> Run:
         with self._lock:
@@ -161,18 +170,19 @@ class Retraining:
 
     def _begin(self, request: _Request) -> None:
         """Start a process, and a thread that begins the next request when it has ended."""
-        out, goes_on = request.out or self._new_folder(), request.out is not None
-        if not goes_on:
-            request = replace(request, out=out, version=_version(request.csv))
+        goes_on = request.out is not None
         try:
+            out = request.out or self._new_folder()
+            if not goes_on:
+                request = replace(request, out=out, version=_version(request.csv))
             out.mkdir(parents=True, exist_ok=goes_on)
+            arguments = ["--csv", str(request.csv), "--model", request.model, "--out", str(out), *request.flags]
+            arguments += ["--resume"] if goes_on else []
+            progress, log_bytes = _version(out / PROGRESS), _length(out / LOG)
+            process = request.asker.run(run_process.start, self._command, arguments, request.csv, out)
         except OSError as error:
-            raise BadInput(f"{out} cannot be made.", f"{error.strerror}.", "Name a new folder.") from error
-        arguments = ["--csv", str(request.csv), "--model", request.model, "--out", str(out), *request.flags]
-        progress = _version(out / PROGRESS)
-        log_bytes = _length(out / LOG)
-        arguments += ["--resume"] if goes_on else []
-        process = run_process.start(self._command, arguments, request.csv, out)
+            where = request.out or self.settings.runs
+            raise BadInput(f"No fine-tune can begin in {where}.", f"{error.strerror}.", "Name a new folder.") from error
         if self._last is not None and self._last.out != out:
             self._before = self._last
         self._last = _Started(process, request, out, log_bytes, progress)
@@ -184,10 +194,11 @@ class Retraining:
         level = "info" if code == EXIT_DONE else "warning"
         logs.event("retraining_ended", level, status=code, seconds=time.monotonic() - started)
         with self._lock:
-            if self._waiting and not self._closed and not self._is_running():
-                with suppress(BadInput):  # no folder can be made: it goes on waiting, and who starts another is told
-                    self._begin(self._waiting[0])
-                    self._waiting.popleft()
+            while self._waiting and not self._closed and not self._is_running():
+                try:
+                    self._begin(self._waiting.popleft())
+                except BadInput:  # it must not hold up those behind it
+                    logs.event("retraining_refused", "warning")
 
     def status(self) -> Run:
         """The last run as it stands now, and beside it, where it goes on, the one that ended before it."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar, copy_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from demo import run_process
 from demo.errors import BadInput
 from demo.retrain import Retraining, Run
 from demo.settings import MAX_WAITING_RUNS, Settings
@@ -193,21 +196,75 @@ def test_requests_beyond_the_limit_are_refused_and_those_that_wait_can_be_taken_
     assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
-def test_a_request_that_no_folder_can_be_made_for_goes_on_waiting(
+def test_requests_that_no_folder_can_be_made_for_are_dropped(
     retraining: Callable[[str], Retraining], tmp_path: Path
 ) -> None:
-    slow, runs = retraining(SLOW), tmp_path / "runs"
+    slow, runs, others = retraining(SLOW), tmp_path / "runs", set(threading.enumerate())
     slow.start(tmp_path / "c.csv", "tiny")
     slow.start(tmp_path / "c.csv", "tiny")
+    watching = set(threading.enumerate()) - others
     until(slow, lambda run: run.step == 3)
     runs.rename(tmp_path / "moved")
     runs.write_text("a file")
     gone = slow.cancel()
     assert (gone.state, gone.message) == ("failed", f"Its log {gone.out}/log.txt cannot be read: Not a directory.")
+    for thread in watching:
+        thread.join()
     runs.unlink()
-    assert slow.start(tmp_path / "c.csv", "tiny").waiting == 1
-    slow.forget_waiting()
+    assert slow.start(tmp_path / "c.csv", "tiny").waiting == 0
     slow.cancel()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), BadInput("It is not free yet.")])
+def test_a_request_that_cannot_begin_holds_up_nobody_behind_it(
+    retraining: Callable[[str], Retraining], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    slow, start = retraining(SLOW), run_process.start
+
+    def begin(command: Sequence[str], arguments: Sequence[str], *more: Path) -> run_process.Process:
+        if "bad" in arguments:
+            raise error
+        return start(command, arguments, *more)
+
+    monkeypatch.setattr(run_process, "start", begin)
+    with pytest.raises(BadInput, match=r"No space left|not free"):
+        slow.start(tmp_path / "c.csv", "bad")
+    for model in ("first", "bad", "bad", "last"):
+        slow.start(tmp_path / "c.csv", model)
+    slow.cancel()
+    assert until(slow, lambda run: run.model == "last" and run.step == 3).waiting == 0
+    slow.cancel()
+
+
+def test_each_fine_tune_runs_in_the_name_of_whoever_asked_for_it(
+    retraining: Callable[[str], Retraining], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, start, visitor, began = retraining(SLOW), run_process.start, ContextVar("visitor"), []
+
+    def begin(*arguments: Any) -> run_process.Process:
+        began.append(visitor.get("nobody"))
+        return start(*arguments)
+
+    def ask(name: str, what: Callable[..., Run], *arguments: Any) -> None:
+        def named() -> None:
+            visitor.set(name)
+            what(*arguments)
+
+        copy_context().run(named)
+
+    monkeypatch.setattr(run_process, "start", begin)
+    ask("ann", slow.start, tmp_path / "c.csv", "first")
+    until(slow, lambda run: run.step == 3)
+    first = slow.cancel()
+    ask("bob", slow.start, tmp_path / "c.csv", "second")
+    ask("cyd", slow.start, tmp_path / "c.csv", "third")
+    ask("dan", slow.resume, first.name)
+    for model in ("second", "third"):
+        until(slow, lambda run, model=model: run.model == model and run.step == 3)
+        slow.cancel()
+    until(slow, lambda run: run.model == "first")
+    slow.cancel()
+    assert began == ["ann", "bob", "cyd", "dan"]
 
 
 def test_an_interrupted_run_goes_on_in_its_own_folder(retraining: Callable[[str], Retraining], tmp_path: Path) -> None:
@@ -271,7 +328,7 @@ def test_a_runs_folder_that_cannot_be_made_is_bad_input(
     retraining: Callable[[str], Retraining], tmp_path: Path
 ) -> None:
     (tmp_path / "runs").write_text("a file")
-    with pytest.raises(BadInput, match="cannot be made"):
+    with pytest.raises(BadInput, match="No fine-tune can begin in"):
         retraining(DONE).start(tmp_path / "c.csv", "tiny")
 
 
