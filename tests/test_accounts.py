@@ -53,7 +53,7 @@ def test_who_may_save_has_an_account_of_just_that_name(tmp_path: Path) -> None:
     path.write_text("ann:secret\nbob:secret\n")
     named = ["--auth", str(path), "--savers", "ann", "--retrainers"]
     assert Settings.from_flags([*named, "bob"], {}).savers == ("ann",)
-    with pytest.raises(BadInput, match="name Bob, and .*accounts does not"):
+    with pytest.raises(BadInput, match=r"name Bob, and .*accounts does not"):
         Settings.from_flags([*named, "Bob"], {})
 
 
