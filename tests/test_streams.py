@@ -1,27 +1,34 @@
-"""The answer to joining the queue waits for the page to let go of its closed stream, and for nothing else."""
+"""A browser's stream of answers stays open between events, and what is asked for as it closes is answered later."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from demo.ui import streams
-from demo.ui.gate import Gate
 from demo.ui.streams import Streams
 from tests import loops
+
+COMPLETED, CLOSE = 'data: {"msg":"process_completed"}\n\n', 'data: {"msg":"close_stream"}\n\n'
 
 
 class Visitor:
     """What one connection hears; the app behind is a stand-in that answers as gradio's queue does."""
 
-    def __init__(self, middleware: Streams, path: str, session: str) -> None:
-        query = f"session_hash={session}".encode()
-        self.scope = {"type": "http", "path": f"/gradio_api/queue/{path}", "query_string": query, "headers": []}
-        self.scope["method"] = "GET" if path == "data" else "POST"
-        self.body = json.dumps({"data": ["x" * 10], "session_hash": session}).encode()
+    def __init__(self, middleware: Streams, path: str, session: str, agent: str = "Mozilla/5.0") -> None:
+        self.scope = {
+            "type": "http",
+            "method": "GET" if path == "data" else "POST",
+            "path": f"/gradio_api/queue/{path}",
+            "query_string": f"session_hash={session}".encode(),
+            "headers": [(b"user-agent", agent.encode())],
+        }
+        told = {"data": ['"session_hash":"other"'], "session_hash": session}
+        self.body = json.dumps(told, separators=(",", ":")).encode()
         self.gone, self.heard = asyncio.Event(), []
         self.task = asyncio.create_task(middleware(self.scope, self.receive, self.send))
         self.has_asked = False
@@ -36,74 +43,74 @@ class Visitor:
     async def send(self, message: Message) -> None:
         self.heard.append(message)
 
+    @property
+    def text(self) -> str:
+        return b"".join(message.get("body", b"") for message in self.heard).decode()
+
     async def settled(self) -> bool:
         """Whether it has been answered to the end, once everything that can go on has."""
-        for _ in range(20):
+        for _ in range(50):
             await asyncio.sleep(0)
-        return self.task.done()
+        return self.task.done() and not self.task.exception()
 
 
 async def gradio(scope: Scope, receive: Receive, send: Send) -> None:
-    await receive()
+    await receive() if scope["method"] == "POST" else None
     await send({"type": "http.response.start", "status": 200})
     if scope["path"].endswith("/data"):
-        for text in ('data: {"msg":"process_completed"}\n\n', 'data: {"msg":"close_stream"}\n\n'):
+        for text in (COMPLETED, CLOSE):
             await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 
 
-def test_an_answer_waits_for_the_page_that_has_not_let_go_and_for_no_other() -> None:
+def run(test: Callable[[Streams], Awaitable[None]]) -> None:
     async def main() -> None:
-        middleware = Streams(gradio)
+        await test(Streams(gradio))
+
+    loops.run(main())
+
+
+def test_the_stream_stays_open_and_goes_on_with_what_is_asked_for_next() -> None:
+    async def test(middleware: Streams) -> None:
         stream = Visitor(middleware, "data", "mine")
-        assert not await stream.settled()
-        assert b"close_stream" in stream.heard[-1]["body"]
-        mine, other = (Visitor(middleware, "join", session) for session in ("mine", "other"))
-        assert await other.settled()
-        assert not await mine.settled()
-        assert not mine.heard
+        for asked in range(3):
+            assert not await stream.settled()
+            assert stream.text == COMPLETED * (asked + 1)
+            assert await Visitor(middleware, "join", "other").settled()
+            assert await Visitor(middleware, "join", "mine").settled()
         stream.gone.set()
         assert await stream.settled()
-        assert await mine.settled()
-        assert not middleware.closing
+        assert [message["type"] for message in stream.heard].count("http.response.start") == 1
+        assert not middleware.joined
+
+    run(test)
+
+
+def test_after_a_while_it_is_closed_and_who_asks_just_then_is_answered_a_moment_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streams, "SECONDS_OPEN", 0.0)
+
+    async def test(middleware: Streams) -> None:
+        stream = Visitor(middleware, "data", "mine")
+        await stream.task
+        assert stream.text == COMPLETED + CLOSE
+        assert stream.heard[-1]["more_body"] is False
+        mine, other = Visitor(middleware, "join", "mine"), Visitor(middleware, "join", "other")
+        assert await other.settled()
+        assert not await mine.settled()
+        await mine.task
+        assert mine.heard
+        await asyncio.sleep(streams.SECONDS_TO_HEAR)
         assert await Visitor(middleware, "join", "mine").settled()
 
-    loops.run(main())
+    run(test)
 
 
-def test_nobody_else_waits_for_who_has_not_let_go() -> None:
-    async def main() -> None:
-        middleware = Streams(Gate(gradio, max_bytes=1000, max_at_once=9, max_working=1))
-        stream = Visitor(middleware, "data", "mine")
-        assert not await stream.settled()
-        mine = Visitor(middleware, "join", "mine")
-        assert not await mine.settled()
-        assert await Visitor(middleware, "join", "other").settled()
-        stream.gone.set()
-        assert await mine.settled()
+def test_a_programs_stream_is_closed_at_once() -> None:
+    async def test(middleware: Streams) -> None:
+        program = Visitor(middleware, "data", "mine", agent="python-httpx/0.28")
+        assert await program.settled()
+        assert program.text == COMPLETED + CLOSE
 
-    loops.run(main())
-
-
-def test_who_never_lets_go_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "MAX_SECONDS", 0.01)
-
-    async def main() -> None:
-        middleware = Streams(gradio)
-        stream, mine = Visitor(middleware, "data", "mine"), Visitor(middleware, "join", "mine")
-        await asyncio.gather(stream.task, mine.task)
-        assert mine.heard
-
-    loops.run(main())
-
-
-def test_a_body_that_cannot_be_read_is_passed_on() -> None:
-    async def main() -> None:
-        middleware = Streams(gradio)
-        stream, odd = Visitor(middleware, "data", "mine"), Visitor(middleware, "join", "mine")
-        odd.body = b"[no json"
-        assert await odd.settled()
-        odd.task.result()
-        stream.task.cancel()
-
-    loops.run(main())
+    run(test)

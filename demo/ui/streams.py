@@ -1,63 +1,85 @@
-"""No event without its answer: gradio's stream of answers is closed in agreement with the page.
+"""No event without its answer: the stream of answers stays open between events that follow each other.
 
 gradio closes a page's stream when nothing is pending, and the page opens another when it next asks for something and
-knows that the old one is closed. What it asks for while the word of that is still on its way would be answered into no
-stream, and seen only after the page had asked for something else. So the answer to *join the queue* waits until the
-page has let go of the closed stream.
+knows that the old one is closed. What it asks for while the word of that is still on its way, as *next* after *save*,
+is answered into no stream, and seen only after the page has asked for something else. So a browser's stream is closed
+when nobody has asked for anything for a while, and who asks just then is answered a moment later. Not later than that:
+a browser has six connections to a host, for all of its tabs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import re
 from contextlib import suppress
 from urllib.parse import parse_qs
 
 from gradio.route_utils import API_PREFIX
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MAX_SECONDS = 2.0
-"""Who has not let go by then never will: programs read to the end instead."""
+SECONDS_OPEN = 3.0
+"""Of a stream without anything pending."""
+
+SECONDS_TO_HEAR = 0.05
+"""From the word that the stream is closed being sent to the page knowing it."""
 
 CLOSING = b'data: {"msg":"close_stream"'
+SESSION = re.compile(rb'"session_hash":\s*"([^"\\]*)"')
 
 
 class Streams:
-    """Middleware around gradio's routes of the queue."""
+    """Middleware around gradio's routes of the queue. Programs have streams as gradio closes them."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.closing: dict[str, asyncio.Event] = {}
+        self.joined: dict[str, asyncio.Event] = {}  # by session whose stream is open: something was asked for
+        self.closed: dict[str, float] = {}  # by session: when by the loop's clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
-        if path.endswith(f"{API_PREFIX}/queue/data"):
-            await self._data(scope, receive, send)
-        elif path.endswith(f"{API_PREFIX}/queue/join"):
+        if path.endswith(f"{API_PREFIX}/queue/join"):
             await self._join(scope, receive, send)
+        elif path.endswith(f"{API_PREFIX}/queue/data") and b"Mozilla" in dict(scope["headers"]).get(b"user-agent", b""):
+            await self._data(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
     async def _data(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One stream to the page out of as many of gradio's as there are before nobody asks any more."""
         session = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
-        let_go: asyncio.Event | None = None
+        joined, is_begun, last = asyncio.Event(), False, None
+        self.joined[session] = joined
 
         async def sent(message: Message) -> None:
-            nonlocal let_go
-            if message.get("body", b"").startswith(CLOSING):
-                let_go = self.closing[session] = asyncio.Event()
-            if let_go and not message.get("more_body"):
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(_gone(receive), MAX_SECONDS)
-            await send(message)
+            nonlocal is_begun, last
+            if message["type"] == "http.response.start":
+                is_begun, was_begun = True, is_begun
+                if not was_begun:
+                    await send(message)
+            elif message.get("body", b"").startswith(CLOSING):
+                joined.clear()  # gradio has just found nothing pending: what is asked for from here on sets it
+                last = message
+            elif message.get("more_body") or last is None:
+                await send(message)
 
         try:
-            await self.app(scope, receive, sent)
+            while True:
+                last = None
+                await self.app(scope, receive, sent)
+                if last is None or not await _first(joined, receive):
+                    break
+            self._close(session, joined)
+            if last is not None:
+                await send(last)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            if let_go:
-                let_go.set()
-                if self.closing.get(session) is let_go:
-                    del self.closing[session]
+            self._close(session, joined)
+
+    def _close(self, session: str, joined: asyncio.Event) -> None:
+        if self.joined.get(session) is joined:
+            now = asyncio.get_running_loop().time()
+            self.closed = {one: at for one, at in self.closed.items() if at > now - SECONDS_TO_HEAR} | {session: now}
+            del self.joined[session]
 
     async def _join(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = bytearray()
@@ -68,20 +90,32 @@ class Streams:
             return message
 
         async def sent(message: Message) -> None:
-            is_start = message["type"] == "http.response.start"
-            if is_start and self.closing and (let_go := self.closing.get(_session(body))):
-                await let_go.wait()
+            if message["type"] == "http.response.start":
+                told = SESSION.findall(body)
+                session = told[-1].decode("latin-1") if told else ""
+                if session in self.joined:
+                    self.joined[session].set()
+                elif session in self.closed:
+                    since = asyncio.get_running_loop().time() - self.closed[session]
+                    await asyncio.sleep(max(0.0, SECONDS_TO_HEAR - since))
             await send(message)
 
         await self.app(scope, received, sent)
 
 
+async def _first(joined: asyncio.Event, receive: Receive) -> bool:
+    """Whether something is asked for before the page has gone, or too much time."""
+    tasks = [asyncio.create_task(joined.wait()), asyncio.create_task(_gone(receive))]
+    try:
+        done, _ = await asyncio.wait(tasks, timeout=SECONDS_OPEN, return_when=asyncio.FIRST_COMPLETED)
+        return tasks[0] in done
+    finally:
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _session(body: bytes | bytearray) -> str:
-    with suppress(ValueError, AttributeError):
-        return str(json.loads(body).get("session_hash"))
-    return ""

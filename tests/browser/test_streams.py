@@ -10,6 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from demo.ui import streams
 from demo.ui.serving import forget_programs
 from tests.browser.test_page import Site
 
@@ -41,18 +42,46 @@ LATE = """
 
 
 def test_a_photo_asked_for_while_the_stream_closes_comes(
-    page: Page, serve: Callable[..., str], image_folder: Path, tmp_path: Path, tiny_checkpoint: Path
+    page: Page,
+    serve: Callable[..., str],
+    image_folder: Path,
+    tmp_path: Path,
+    tiny_checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(streams, "SECONDS_OPEN", 0.0)
+    monkeypatch.setattr(streams, "SECONDS_TO_HEAR", 1.0)
     page.add_init_script(LATE)
     site = Site(page, serve, tmp_path, tiny_checkpoint, images=image_folder)
-    facts = page.locator(".facts p")
+    go_through(site)
+    assert page.evaluate("window.late") > 5
+
+
+def test_photos_that_follow_each_other_come_in_one_stream(
+    page: Page,
+    serve: Callable[..., str],
+    image_folder: Path,
+    tmp_path: Path,
+    tiny_checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streams, "SECONDS_OPEN", 60.0)  # on a busy machine too
+    page.add_init_script(LATE)
+    site = Site(page, serve, tmp_path, tiny_checkpoint, images=image_folder)
+    opened: list[str] = []
+    page.on("request", lambda request: opened.append(request.url) if "/queue/data" in request.url else None)
+    go_through(site)
+    assert len(opened) < 3
+
+
+def go_through(site: Site) -> None:
+    facts = site.page.locator(".facts p")
     expect(facts).to_contain_text("1 of 8")
-    expect(page.locator(".film .work")).to_be_hidden()
+    expect(site.page.locator(".film .work")).to_be_hidden()
     site.id("tag-editor").focus()
     for number in range(2, 9):
-        page.keyboard.press("n")
+        site.page.keyboard.press("n")
         expect(facts).to_contain_text(f"{number} of 8")
-    assert page.evaluate("window.late") > 5
 
 
 @pytest.mark.usefixtures("browser")  # its event loop: gradio would make one here and leave it open
