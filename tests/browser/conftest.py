@@ -63,6 +63,10 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+CUT_OFF = ("AbortError", "Unexpected error Connection errored out.")
+"""What gradio says of its stream of answers when a page is left that has one open."""
+
+
 @pytest.fixture
 def locale() -> str:
     """The browser's language; who tests another one has a fixture of this name."""
@@ -77,8 +81,7 @@ def page(browser: Browser, locale: str) -> Iterator[Page]:
     faults: list[str] = []
 
     def console(message: ConsoleMessage) -> None:
-        # gradio says that its stream was cut off when a page is left while an answer is on its way
-        if message.type == "error" and not message.text.startswith("AbortError"):
+        if message.type == "error" and not message.text.startswith(CUT_OFF):
             faults.append(f"console: {message.text}")
 
     def request(request: Request) -> None:
