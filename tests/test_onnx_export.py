@@ -33,6 +33,8 @@ from tests.conftest import NAMES
 from tests.families import CATEGORIES, FAMILIES, LABELS, THRESHOLDS, timm_model
 from tests.test_layouts import PICTURES
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")  # of PyTorch 2.10, about itself
+
 FAST = ("WD v3", "BEiT", "Swin", "timm, bare")
 HOSTILE = ("null", "nan", 'say "hi"', "a\nb", "a\x00b", "\ud800", "ünïcode", "猫 😺", "</b>", "\\", " ", "\u2028")
 
