@@ -102,12 +102,11 @@ class GridTab:
         done, texts, tried = 0, [], {}
         settings = self.tagging.settings
         annotator, address = visitor.annotator(), visitor.address(settings.on_space)
-        refusal = settings.rights.kept_from_saving(visitor.login())
         for token in dict.fromkeys(token for token, _ in parts):
             decisions = [one for album, own in parts for one in own if album == token]
             album, saving, began = self.tagging.albums.get(token), Saving(), time.monotonic()
             photos = len({decision.place for decision in decisions})
-            if why := refusal or self.tagging.hourly.take(address, photos):
+            if why := visitor.kept_from_saving(settings, self.tagging.hourly, photos):
                 logs.event("refused", "warning", kind="save")
                 texts.append(why)
                 tried[token] = []

@@ -76,8 +76,8 @@ def add_programs(settings: Settings, models: Models, corrections: Corrections, h
         with _told():
             data, tagger, scores = scored(image)
             names, cut = tagger.checkpoint.labels.names, tagger.checkpoint.threshold
-            address, started = visitor.address(settings.on_space), time.monotonic()
-            if why := settings.rights.kept_from_saving(visitor.login()) or hourly.take(address):
+            started = time.monotonic()
+            if why := visitor.kept_from_saving(settings, hourly):
                 raise CorrectionsError("Not saved.", why)
             row = corrections.save(
                 data,

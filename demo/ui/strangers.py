@@ -57,11 +57,11 @@ class Strangers:
         connection = HTTPConnection(scope)
         known = connection.cookies.get(COOKIE, "")
         visitor_id = known if ID.fullmatch(known) else secrets.token_hex(16)
-        name = hub_name(scope) or name_of(visitor_id)
-        if hub_name(scope) and scope["path"] == "/":
+        on_hub = hub_name(scope)
+        if on_hub and scope["path"] == "/":
             scope["session"]["oauth_info"] = scope["session"]["oauth_info"]  # or it would end two weeks after the login
         headers = [(key, value) for key, value in scope["headers"] if key != HEADER.encode()]
-        scope = scope | {"headers": [*headers, (HEADER.encode(), name.encode("latin-1"))]}
+        scope = scope | {"headers": [*headers, (HEADER.encode(), (on_hub or name_of(visitor_id)).encode("latin-1"))]}
 
         async def introduced(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -101,7 +101,7 @@ class Tagging:
             )
             return Status("error", gone)
         address, started = visitor.address(self.settings.on_space), time.monotonic()
-        if why := self.settings.rights.kept_from_saving(visitor.login()) or self.hourly.take(address):
+        if why := visitor.kept_from_saving(self.settings, self.hourly):
             logs.event("refused", "warning", kind="save")
             return Status("error", Message("Not saved. {why}", why=why))
         try:

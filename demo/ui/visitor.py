@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from gradio.context import LocalContext
 
+from demo.hourly import Hourly
+from demo.messages import Message
+from demo.settings import Settings
 from demo.ui.strangers import HEADER, is_stranger
 
 
@@ -36,3 +39,8 @@ def address(on_space: bool = False) -> str:
     told = request.headers.get("x-forwarded-for", "") if on_space else ""
     client = request.client
     return told.split(",")[0].strip() or (client.host if client else "")
+
+
+def kept_from_saving(settings: Settings, hourly: Hourly, rows: int = 1) -> Message | None:
+    """Why the visitor may not save so many rows now; None for who may, and then they are counted for `address`."""
+    return settings.rights.kept_from_saving(login()) or hourly.take(address(settings.on_space), rows)
