@@ -10,6 +10,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from demo.ui import streams
+from demo.ui.gate import Gate
 from demo.ui.streams import Streams
 from tests import loops
 
@@ -65,7 +66,7 @@ async def gradio(scope: Scope, receive: Receive, send: Send) -> None:
 
 def run(test: Callable[[Streams], Awaitable[None]]) -> None:
     async def main() -> None:
-        await test(Streams(gradio))
+        await test(Streams(Gate(gradio, max_bytes=1000, max_at_once=9, max_working=1)))
 
     loops.run(main())
 
