@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from tests.standing_in import standing_in
+
 COMMIT = "c0ffee" * 6 + "c0ff"
 HOLD_SECONDS = 120
 
@@ -94,13 +96,9 @@ def serve_faulty(faults: Faults) -> Iterator[str]:
     """The stand-in's address, until the block ends."""
     handler = type("Handler", (FaultyHub,), {"faults": faults})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        if faults.hold is not None:
-            faults.hold.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with standing_in(server):
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            if faults.hold is not None:
+                faults.hold.set()

@@ -31,6 +31,8 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import _http, close_session
 
+from tests.standing_in import standing_in
+
 TOKEN = "hf_canaryCanaryCanary"
 OWNER = "owner"
 LFS_FROM_BYTES = 10 * 2**20
@@ -342,15 +344,10 @@ class _Server(ThreadingHTTPServer):
 @contextmanager
 def serve_commits() -> Iterator[HubCommits]:
     """Run the stand-in, empty, until the block ends."""
-    with _Server(("127.0.0.1", 0), _Handler) as server:
-        server.hub = HubCommits(f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server.hub
-        finally:
-            server.shutdown()
-            thread.join()
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.hub = HubCommits(f"http://127.0.0.1:{server.server_port}")
+    with standing_in(server):
+        yield server.hub
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 from joserfc import jwt
 from joserfc.jwk import RSAKey
+
+from tests.standing_in import standing_in
 
 CLIENT, SECRET = "tagloop-test", "a-secret-of-the-space"
 
@@ -95,12 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve_login() -> Iterator[HubLogin]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
-        server.there = HubLogin(f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server.there
-        finally:
-            server.shutdown()
-            thread.join()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.there = HubLogin(f"http://127.0.0.1:{server.server_port}")
+    with standing_in(server):
+        yield server.there

@@ -28,6 +28,7 @@ from tests.hub_commits import OWNER, HubCommits, serve_commits
 from tests.hub_login import SECRET, HubLogin, serve_login
 from tests.space import DATASET, HEEDING_MODES, Browser, Space, checkout, hosts_package, make_writable
 from tests.test_app import free_port
+from tests.waiting import until
 
 BLIND = """
 import sys
@@ -135,7 +136,7 @@ def test_what_is_saved_lies_where_writing_is_allowed_and_goes_to_the_dataset(
     assert (row["annotator"], row["labels"]) == ("ann", ["cat"])
     corrections = space.disk / "home" / ".local" / "share" / "tagloop" / "corrections"
     assert (corrections / row["file_name"]).read_bytes() == make_image(1)
-    until(lambda: any(one["saved_at"] == row["saved_at"] for one in there(hub)))
+    until(lambda: any(one["saved_at"] == row["saved_at"] for one in there(hub)), 120)
 
 
 def test_the_page_says_who_one_is_and_who_may_fine_tune_finds_the_tab(come: Callable[..., Browser]) -> None:
@@ -272,15 +273,6 @@ def photo(number: int) -> bytes:
     return target.getvalue()
 
 
-def until(what: Callable[[], bool], seconds: float = 120) -> None:
-    ticks = threading.Event()
-    for _ in range(int(seconds * 50)):
-        if what():
-            return
-        ticks.wait(0.02)
-    raise AssertionError("it never came")
-
-
 def saves(space: Space, cookies: dict[str, str], told: Told, first: int, enough: threading.Event) -> None:
     """Save one photo after the other until told, or until nobody answers any more."""
     browser, number = Browser(space.url), first
@@ -315,7 +307,7 @@ def run_kills(code: Path, hosts: Path, disk: Path, model: Path, kills: int, seed
             arguments = (space, {strangers.COOKIE: "0" * 32}, told, 1000 * kill, enough)
             visitor = threading.Thread(target=saves, args=arguments)
             visitor.start()
-            until(lambda before=done_before: len(told.done) > before)
+            until(lambda before=done_before: len(told.done) > before, 120)
             threading.Event().wait(rng.uniform(0, 4) if kill < kills else 1)
             if kill < kills:
                 space.kill()
@@ -337,25 +329,20 @@ def run_kills(code: Path, hosts: Path, disk: Path, model: Path, kills: int, seed
         return {"wrong": wrong, "saved": len(told.done), "synced": len(synced), "rows": len(found)}
 
 
-@pytest.mark.timeout(900)
-def test_what_was_synced_is_there_once_after_two_kills(
-    code: Path, hosts: Path, tmp_path: Path, tiny_checkpoint: Path
+@pytest.mark.parametrize(
+    ("kills", "seed", "least"),
+    [
+        pytest.param(2, 1, 0, marks=pytest.mark.timeout(900)),
+        pytest.param(20, 0, 20, marks=[pytest.mark.faults, pytest.mark.timeout(3600)]),
+    ],
+)
+def test_what_was_synced_is_there_once_however_often_it_is_killed(
+    code: Path, hosts: Path, tmp_path: Path, tiny_checkpoint: Path, kills: int, seed: int, least: int
 ) -> None:
-    came_to = run_kills(code, hosts, tmp_path / "disk", tiny_checkpoint, 2, seed=1)
+    came_to = run_kills(code, hosts, tmp_path / "disk", tiny_checkpoint, kills, seed)
     print(came_to)
     assert came_to["wrong"] == [], came_to
-    assert came_to["synced"] > 0
-
-
-@pytest.mark.faults
-@pytest.mark.timeout(3600)
-def test_what_was_synced_is_there_once_after_twenty_kills(
-    code: Path, hosts: Path, tmp_path: Path, tiny_checkpoint: Path
-) -> None:
-    came_to = run_kills(code, hosts, tmp_path / "disk", tiny_checkpoint, 20, seed=0)
-    print(came_to)
-    assert came_to["wrong"] == [], came_to
-    assert came_to["synced"] > 20
+    assert came_to["synced"] > least
 
 
 @pytest.mark.faults

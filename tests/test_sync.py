@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from demo.rows import HEADER, Correction
 from demo.settings import Settings
 from demo.sync import Sync
 from tests.hub_commits import OWNER, TOKEN, HubCommits, talking
+from tests.waiting import until
 
 DATASET = f"{OWNER}/data"
 HOSTILE = ["red sofa", "a,b", 'say "hi"', "猫", "=1+1", "null", "nan", "a\nb", "\u2028", "\\", "12345", "1e5", ""]
@@ -467,15 +468,6 @@ def test_a_server_on_which_people_save_all_the_time_makes_one_commit_a_round(hub
 
 
 # In the background
-
-
-def until(what: Callable[[], bool]) -> None:
-    waiting = threading.Event()
-    for _ in range(6000):
-        if what():
-            return
-        waiting.wait(0.01)
-    raise AssertionError("it never came")
 
 
 def test_it_pushes_by_itself_tries_again_after_a_failure_and_says_how_it_is(hub, corrections, monkeypatch):

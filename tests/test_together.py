@@ -22,6 +22,7 @@ from demo.errors import TargetsError
 from demo.tagger import Tagger
 from demo.together import PASSED_BY, Turns
 from demo.zero import NoGpu
+from tests.waiting import until
 
 
 class Model:
@@ -56,15 +57,6 @@ class Model:
     def wait_for(self, count: int) -> None:
         """Until so many are waiting."""
         until(lambda: len(self.turns._waiting) == count)
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    pause = threading.Event()
-    for _ in range(60_000):
-        if is_so():
-            return
-        pause.wait(0.001)
-    raise AssertionError("it did not come to it")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +17,7 @@ from demo.settings import Settings
 from demo.ui.account import Account
 from demo.ui.page import build_page, launch_options
 from tests.browser.test_page import free_port
+from tests.standing_in import standing_in
 
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")  # gradio's, on every page load
 
@@ -87,12 +87,9 @@ def elsewhere(tmp_path: Path) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Nothing on stderr."""
 
-    with ThreadingHTTPServer(("localhost", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
+    server = ThreadingHTTPServer(("localhost", 0), Handler)
+    with standing_in(server):
         yield f"http://localhost:{server.server_port}/page.html"
-        server.shutdown()
-        thread.join()
 
 
 def test_within_another_sites_page_a_page_of_its_own_is_offered_and_the_login_there(

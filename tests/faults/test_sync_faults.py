@@ -14,7 +14,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ from demo.corrections import Corrections
 from demo.hub_rows import HubRows
 from demo.sync import Sync
 from tests.hub_commits import OWNER, TOKEN, HubCommits, serve_commits
+from tests.waiting import until
 
 DATASET = f"{OWNER}/data"
 INTERVAL_MINUTES = 0.1 / 60
@@ -119,7 +120,7 @@ def run_kills(hub: HubCommits, tmp_path: Path, kills: int, seed: int, there_clas
         process = PROCESSES.Process(target=work, args=arguments)
         process.start()
         if kill < kills:
-            wait_until(lambda before=lines_before: log_path.read_bytes().count(b"\n") > before)
+            until(lambda before=lines_before: log_path.read_bytes().count(b"\n") > before)
             time.sleep(rng.uniform(0, 2.5))
             os.kill(process.pid, signal.SIGKILL)
         process.join()
@@ -131,14 +132,6 @@ def run_kills(hub: HubCommits, tmp_path: Path, kills: int, seed: int, there_clas
             if not is_kept:
                 shutil.rmtree(folder)
     return judged(hub, log_path) | {"disks": disks, "exit": process.exitcode}
-
-
-def wait_until(what: Callable[[], bool]) -> None:
-    for _ in range(6000):
-        if what():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it never came")
 
 
 def judged(hub: HubCommits, log_path: Path) -> dict:
