@@ -20,7 +20,7 @@ from typing import Any
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
-from demo import logs
+from demo import logs, memory
 from demo.errors import EXIT_DONE, BadInput, command
 from demo.scratch import Scratch
 from demo.settings import Settings
@@ -31,6 +31,7 @@ def build(settings: Settings, ending: ExitStack) -> Any:
 
     Raises DemoError.
     """
+    memory.few_arenas()
     if settings.log:
         logs.start()
     scratch = Scratch()

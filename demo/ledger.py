@@ -13,10 +13,14 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from demo import memory
 from demo.durable import append, cut, make_folder, put, torn_tail
 from demo.errors import CorrectionsError
 from demo.messages import Message
 from demo.rows import HEADER, identity, shortened
+
+MUCH = 2**20
+"""Bytes of a rewritten CSV from which on what its copies took is given back at once."""
 
 Key = tuple[str, str]
 """What there is one row of: an image, by its sha256, and an annotator."""
@@ -106,7 +110,11 @@ class Ledger:
         self._close()
         self._fd = os.open(self.csv_path, os.O_RDWR | os.O_APPEND)
         self._size, self.keys = len(content), index  # known already: no need to read it all again
-        return {key: lines[at] for key, at in replaced.items()}
+        was = {key: lines[at] for key, at in replaced.items()}
+        if len(content) > MUCH:
+            del lines, found, keys, kept, content
+            memory.give_back()
+        return was
 
     def _close(self) -> None:
         if getattr(self, "_fd", None) is not None:

@@ -9,8 +9,6 @@ loading it again where it had to go.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import threading
 import time
 from collections import OrderedDict
@@ -20,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo import hub, logs
+from demo import hub, logs, memory
 from demo.checkpoint import CONFIG, load_checkpoint, locate
 from demo.errors import BadInput, CheckpointError
 from demo.layouts import METRICS, read_json
@@ -214,7 +212,7 @@ class Models:
             while len(self._kept) >= self.settings.max_models > 1:
                 self._kept.popitem(last=False)
         if full:
-            _give_memory_back()
+            memory.give_back()
 
     def _put_to_use(self, ref: str | None) -> Tagger:
         checkpoint = load_checkpoint(ref)
@@ -244,13 +242,6 @@ def _logged() -> Iterator[None]:
         logs.event("model_failed", "error", kind=type(error).__name__, seconds=time.monotonic() - started)
         raise
     logs.event("model_loaded", seconds=time.monotonic() - started)
-
-
-def _give_memory_back() -> None:
-    """Let glibc return what a model took: freed in pieces between others' it would stay with the process."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
 
 
 def ref_of(tagger: Tagger) -> str:

@@ -25,7 +25,7 @@ from demo.ui.model_box import ModelBox
 from demo.ui.panel import QUIET
 from demo.ui.programs import add_programs
 from demo.ui.retrain_tab import RetrainTab
-from demo.ui.serving import app_kwargs, forget_programs, refuse_addresses
+from demo.ui.serving import app_kwargs, keep_little, refuse_addresses
 from demo.ui.sync_view import SyncNotice
 from demo.ui.tag_tab import TagTab
 from demo.ui.tagging import Tagging
@@ -100,7 +100,7 @@ def build_page(
         fourth.select(retrain_tab.look, desk, [retrain_tab.panel, retrain_tab.timer], **QUIET)
         page.load(tag_tab.first_value, desk, [tag_tab.examples, tag_tab.strip], **QUIET)
     refuse_addresses(page)
-    forget_programs(page)
+    keep_little(page)
     watch_events(page)
     page.queue(max_size=settings.max_queue_length)
     return page

@@ -175,11 +175,30 @@ def refuse_addresses(page: gr.Blocks) -> None:
         block.async_move_resource_to_block_cache = refusing(block.async_move_resource_to_block_cache)
 
 
-def forget_programs(page: gr.Blocks) -> None:
-    """Keep nothing of a program's call that is answered: gradio makes a session for each that names none of its own."""
+class _Unkept(dict):
+    """What gradio keeps of each component's configuration for links into a session, which this page has none of."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __missing__(self, key: int) -> dict[str, Any]:
+        return {}
+
+    def __setitem__(self, key: int, value: dict[str, Any]) -> None:
+        pass
+
+
+def keep_little(page: gr.Blocks) -> None:
+    """Keep of a tab what its next event needs, and nothing of a program's call that is answered.
+
+    gradio keeps the configuration of the whole page for each tab, and makes a session for each call that names none of
+    its own.
+    """
     process = page.process_api
 
-    async def forgetting(*args: Any, **kwargs: Any) -> dict[str, Any]:
+    async def keeping_little(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        if (state := kwargs.get("state")) and not isinstance(state.config_values, _Unkept):
+            state.config_values = _Unkept()
         try:
             return await process(*args, **kwargs)
         finally:
@@ -189,7 +208,7 @@ def forget_programs(page: gr.Blocks) -> None:
                     holder.session_data.pop(session, None)
                     holder.time_last_used.pop(session, None)
 
-    page.process_api = forgetting
+    page.process_api = keeping_little
 
 
 def _download(content: bytes, media_type: str) -> Response:
