@@ -73,7 +73,7 @@ def go_through(site: Site) -> None:
 
 
 @pytest.mark.usefixtures("browser")  # its event loop: gradio would make one here and leave it open
-def test_of_a_programs_call_nothing_stays_and_of_a_tab_its_session(serve: Callable[..., str]) -> None:
+def test_of_a_programs_call_nothing_stays_and_of_a_tab_what_it_needs(serve: Callable[..., str]) -> None:
     def double(number: int) -> int:
         if number < 0:
             raise gr.Error("too small", print_exception=False)
@@ -91,3 +91,4 @@ def test_of_a_programs_call_nothing_stays_and_of_a_tab_its_session(serve: Callab
         programs.post("/gradio_api/queue/join", json=tab).raise_for_status()
         assert '"data":[6]' in programs.get("/gradio_api/queue/data?session_hash=tab").text
         assert list(page.state_holder.session_data) == ["tab"]
+        assert not list(page.state_holder.session_data["tab"].components)
