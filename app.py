@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     global demo
     settings, began = Settings.from_flags(arguments), time.monotonic()
     if settings.is_open:
-        who = f"whoever reaches {settings.host} can tag, save, read and delete all corrections"
+        who = f"whoever reaches {settings.host} can tag, save and read all corrections"
         print(f"warning: {who}: --auth none asks nobody who is there", file=sys.stderr)
     if settings.runs != Settings.runs:
         print(

@@ -10,7 +10,7 @@ Seconds are those of training: imports, loading the model and measuring are left
 features, the heads and the choice of the blend. Each measures with its own preprocessing. Ours measures the EMA
 after each epoch and at the end the blend, which it chooses on training photos alone.
 
-The peer needs `pip install fastai`; nothing else of this project does.
+The peer needs `pip install "fastprogress<1.1" fastai`; nothing else of this project does.
 """
 
 from __future__ import annotations

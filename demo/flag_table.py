@@ -177,7 +177,7 @@ COMMANDS: dict[str, tuple[Flag, ...]] = {
         # what is learned
         Flag("unknown", "what an unknown cell teaches", "distill", choices=("distill", "ignore", "negative")),
         Flag("loss", "the loss on known cells", "bce", choices=("bce", "asl")),
-        Flag("weight", "weight of a label's known cells: a number, or JSON {label: number}", metavar="W"),
+        Flag("weight", "weight of a label's known cells: a number, or a JSON file {label: number}", metavar="W"),
         Flag("pos-weight", "weight of a label's confirmed cells, likewise", metavar="W"),
         Flag("replay", "folder of images on which the old model's scores are to stay as they are", metavar="DIR"),
         Flag(

@@ -228,7 +228,7 @@ class Settings:
         if settings.is_open and flags.auth != NO_LOGIN:
             raise BadInput(
                 f"--host {settings.host} lets other machines in, and nothing asks who is there.",
-                "Whoever reaches the port could tag, save, read and delete all corrections, and fill the disk.",
+                "Whoever reaches the port could tag, save and read all corrections, and fill the disk.",
                 "Name a file of NAME:PASSWORD lines with --auth FILE; or, where something in front of it asks already, "
                 "say --auth none; or leave --host out.",
             )

@@ -237,7 +237,7 @@ def test_a_server_that_is_open_to_others_says_so_and_its_health_sees_a_full_disk
     told = {"status": "failing", "model": "ok", "disk": "Nothing can be saved: File too large."}
     assert (answer.status_code, answer.json()) == (503, told)
     assert process.returncode == 0
-    assert "warning: whoever reaches 0.0.0.0 can tag, save, read and delete all corrections" in errors
+    assert "warning: whoever reaches 0.0.0.0 can tag, save and read all corrections" in errors
     events = [json.loads(line) for line in errors.splitlines() if line.startswith("{")]
     assert [event["event"] for event in events] == ["model_loaded", "start", "refused", "stop"]
     assert (events[1]["public"], events[1]["login"], events[2]["status"]) == (True, False, 503)

@@ -137,7 +137,7 @@ class ModelBox:
         notes, here, hub_models = dict(WELL_KNOWN), Message("This server"), Message("On the Hub")
         named = [name for name in models.settings.allow_models or () if "/" in name]
         listed = [
-            *([(own, Message("what the server was started with"), here)] if own != embedded else []),
+            *([(own, Message("the server’s own"), here)] if own != embedded else []),
             (embedded, Message("photos · 61 labels · 11 MB · comes with TagLoop"), here),
             *((ref, notes.get(ref, ""), Message("Used lately")) for ref in recent),
             *((run, Message("a fine-tune"), Message("Runs")) for run in models.runs()),

@@ -34,7 +34,7 @@ class Tags(TypedDict):
 
 
 def add_programs(settings: Settings, models: Models, corrections: Corrections, hourly: Hourly) -> None:
-    """Add the endpoints to the Blocks that is being built; they use the model that the server was started with."""
+    """Add the endpoints to the Blocks that is being built; they use the server's own model."""
 
     def scored(image: dict[str, Any]) -> tuple[bytes, Tagger, np.ndarray]:
         data, tagger = read_upload(image), models.own

@@ -47,8 +47,8 @@ function drawCurve() {
   const isChoice = Boolean(value.curve && value.own_curve);
   const isOwn = curve === value.own_curve;
   const corrections = { count: value.own_images };
-  const said = tr("your {count} corrections", corrections);
-  source.textContent = isChoice ? tr("on") : isOwn ? tr("on your {count} corrections", corrections) : tr("on the checkpoint’s validation photos");
+  const said = tr("{count} corrections made here", corrections);
+  source.textContent = isChoice ? tr("on") : isOwn ? tr("on {count} corrections made here", corrections) : tr("on the checkpoint’s validation photos");
   sources.own.textContent = said;
   for (const [name, button] of Object.entries(sources)) {
     button.hidden = !isChoice;

@@ -158,7 +158,7 @@ def test_ones_own_curve_is_a_choice_that_stays(editor: Editor) -> None:
     editor.push(state(curve=CURVE, own_curve=own))
     figures = editor.root.locator(".curve")
     validation, mine = (
-        editor.page.get_by_role("button", name=name) for name in ("validation", "your 1,234 corrections")
+        editor.page.get_by_role("button", name=name) for name in ("validation", "1,234 corrections made here")
     )
     expect(validation).to_have_attribute("aria-pressed", "true")
     expect(button(editor, "take-best")).to_have_text("Take 0.50")
@@ -173,7 +173,7 @@ def test_ones_own_curve_is_a_choice_that_stays(editor: Editor) -> None:
     expect(figures).to_contain_text("on the checkpoint’s validation photos")
     expect(mine).to_be_hidden()
     editor.push(state(key="no curve of its own", own_curve=own))
-    expect(figures).to_contain_text("on your 1,234 corrections")
+    expect(figures).to_contain_text("on 1,234 corrections made here")
     expect(mine).to_be_hidden()
 
 
@@ -200,7 +200,7 @@ def test_the_thirtieth_image_reviewed_in_full_brings_the_curve(
             model=site.models.own.checkpoint.identity,
             vocabulary=site.names,
         )
-    mine = page.get_by_role("button", name=f"your {FROM_IMAGES} corrections")
+    mine = page.get_by_role("button", name=f"{FROM_IMAGES} corrections made here")
     site.upload_and_wait(make_image(100))
     made[0].wait()
     expect(mine).to_be_hidden()

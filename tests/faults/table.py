@@ -30,6 +30,7 @@ ROWS = {
     "hostile weights": "torch.load",
     "Hub faults": "a traceback",
     "token": "printing settings",
+    "sync, kill -9": "not looking at what is there",
     "retraining": "writing in place",
     "poisoned labels": "none of it",
     "two users": "module-level state",

@@ -25,6 +25,7 @@ from PIL import Image, PngImagePlugin
 from demo.corrections import Corrections
 from demo.hub_rows import HubRows
 from demo.sync import Sync
+from tests.faults.table import demand, planted
 from tests.hub_commits import OWNER, TOKEN, HubCommits, serve_commits
 from tests.waiting import until
 
@@ -185,6 +186,7 @@ def test_nothing_that_was_synced_is_lost_or_doubled_by_a_few_kills(hub, tmp_path
     assert came_to["synced"] > 3
 
 
+@demand("sync, kill -9")
 @pytest.mark.faults
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", range(3 if os.environ.get("FAULTS") == "full" else 1))
@@ -200,6 +202,7 @@ def test_nothing_that_was_synced_is_lost_or_doubled_by_twenty_kills(hub, tmp_pat
     assert {"kept", "gone"} <= {*came_to["disks"]}
 
 
+@planted("sync, kill -9")
 @pytest.mark.faults
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("careless", [Blind, Again])
