@@ -15,6 +15,7 @@ from demo.checkpoint import Checkpoint
 from demo.dataset import UNUSED, Cells
 from demo.errors import BadInput, CheckpointError
 from demo.labels import LabelSet
+from demo.rows import lost_in_utf8
 
 BIAS_OF_NOTHING = -5.0
 """Bias of a label that no cell teaches: a score under one percent."""
@@ -48,6 +49,8 @@ def check_origins(checkpoint: Checkpoint, origins: object) -> Origins:
     for label, old in origins.items():
         if not label or not isinstance(old, list) or not all(isinstance(name, str) for name in old):
             raise BadInput(f"The label map's entry {label!r} is not a list of old labels.")
+        if lost := lost_in_utf8([label]):
+            raise BadInput(f"The label map's entry {lost}.", next_step="Rename it.")
         if len(set(old)) < len(old):
             raise BadInput(f"The label map starts {label!r} twice from the same old label.")
         missing = [name for name in old if name not in checkpoint.labels.positions]

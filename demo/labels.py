@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from demo.errors import CheckpointError
+from demo.rows import lost_in_utf8
 
 EXCLUSIVE = frozenset({"rating"})
 """Names of categories whose labels exclude each other, in every family of taggers that has one."""
@@ -23,11 +24,11 @@ EXCLUSIVE = frozenset({"rating"})
 class LabelSet:
     """L label names in logit order.
 
-    names: L distinct, non-empty strings.
+    names: L distinct, non-empty strings that UTF-8 can keep.
     categories: one per name, or empty where the checkpoint has none.
     thresholds: one per name in [0, 1], or None for a label without one; empty where none were tuned.
     exclusive: the categories whose labels exclude each other (a rating), so that only the best one counts.
-    Raises CheckpointError for duplicates, empty names or lists of unequal length.
+    Raises CheckpointError for duplicates, other names than that, or lists of unequal length.
     """
 
     names: tuple[str, ...]
@@ -44,6 +45,8 @@ class LabelSet:
             raise CheckpointError(f"The label {twice!r} is there twice.", "Every logit needs a name of its own.")
         if "" in self.names:
             raise CheckpointError(f"Label number {self.names.index('')} has an empty name.")
+        if lost := lost_in_utf8(self.names):
+            raise CheckpointError(f"The label {lost}.")
         for threshold in self.thresholds:
             if threshold is not None and not (math.isfinite(threshold) and 0 <= threshold <= 1):
                 raise CheckpointError(f"A label's threshold is {threshold}.", "Thresholds lie in [0, 1].")

@@ -1,7 +1,8 @@
 """One row of the corrections CSV: its columns, its cells, and the line of bytes it becomes and comes back from.
 
 Promises: what was put in comes back exactly; one row is one line, whatever a label holds; no cell starts a
-spreadsheet formula. Does no input or output: files are `demo.corrections`.
+spreadsheet formula; there is nothing in it that UTF-8 cannot keep. Does no input or output: files are
+`demo.corrections`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ REVIEWED = ("listed", "all")
 OWN_IMAGE = re.compile(r"images/[0-9a-f]{64}\.[a-z0-9]{1,5}")
 # Beside \x00-\x1f, which JSON escapes: whatever some reader takes for a line's end, and what UTF-8 cannot hold.
 _CONTROL = "\x7f-\x9f\u2028\u2029\ud800-\udfff"
+_HALF = re.compile("[\ud800-\udfff]")
 
 csv.field_size_limit(2**31 - 1)  # the default of 128 kB is less than the labels of one row may take
 
@@ -89,7 +91,7 @@ def json_line(value: object) -> str:
 
 
 def from_list_cell(cell: str) -> tuple[str, ...]:
-    """Label names of a list cell. Raises ValueError unless it is a JSON list of distinct, non-empty strings."""
+    """Label names of a list cell. Raises ValueError unless it is a JSON list that `checked_names` would take."""
     try:
         names = json.loads(cell)
     except (ValueError, RecursionError):
@@ -98,6 +100,8 @@ def from_list_cell(cell: str) -> tuple[str, ...]:
         raise ValueError(f"{shortened(cell)!r} is not a JSON list of strings")
     if "" in names or len(set(names)) < len(names):
         raise ValueError(f"{shortened(cell)!r} holds an empty label or one label twice")
+    if lost := lost_in_utf8(names):
+        raise ValueError(f"the label {lost}")
     return tuple(map(sys.intern, names))  # of 100,000 rows, all share their names
 
 
@@ -145,25 +149,33 @@ def checked_line(row: Correction) -> bytes:
     if not row.model:
         raise BadInput("The row names no model.", "What `reviewed` = `all` speaks of goes by the model.")
     for what, text in (("model", row.model), ("annotator", row.annotator)):
+        if lost := lost_in_utf8([text]):
+            raise BadInput(f"The {what} {lost}.", next_step="Use another name.")
         if text.startswith(("=", "+", "-", "@")) or re.search(f"[\x00-\x1f{_CONTROL}]", text):
             raise BadInput(
                 f"The {what} is {shortened(text)!r}.",
                 "It would start a formula or a new line in a spreadsheet.",
                 "Use a name that starts with a letter or digit and has no control characters.",
             )
-    line = to_line(row)
-    if from_line(line) != row:  # the two halves of a surrogate pair, say, come back as one character
-        raise BadInput("A label has characters that UTF-8 text cannot keep.", next_step="Rename that label.")
-    return line
+    return to_line(row)
 
 
 def checked_names(what: str, names: Sequence[str]) -> tuple[str, ...]:
-    """`names` as a tuple, when they are distinct, non-empty strings. Raises BadInput."""
+    """`names` as a tuple, when they are distinct, non-empty strings that UTF-8 can keep. Raises BadInput."""
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise BadInput(f"{what} is {shortened(repr(names))}.", "It must be a list of strings.")
     if "" in names or len(set(names)) < len(names):
         raise BadInput(f"{what} holds an empty label or one label twice.", next_step="Name each label once.")
+    if lost := lost_in_utf8(names):
+        raise BadInput(f"The label {lost}.", next_step="Rename that label.")
     return tuple(names)
+
+
+def lost_in_utf8(texts: Sequence[str]) -> str:
+    """What to say of the first text that UTF-8 cannot keep, or ''. JSON can hold such: an emoji cut in half, say."""
+    if text := next(filter(_HALF.search, texts), ""):
+        return f"{shortened(text)!r} has characters that UTF-8 text cannot keep"
+    return ""
 
 
 def shortened(text: str) -> str:

@@ -10,8 +10,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-# What a reader might take for an encoded character, and what ends lines, is invisible or cannot be written as UTF-8.
-_ALWAYS = r"%(?=[0-9A-Fa-f]{2})|[^\S ]|[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]"
+# What a reader might take for an encoded character, and what ends lines or is invisible.
+_ALWAYS = r"%(?=[0-9A-Fa-f]{2})|[^\S ]|[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]"
 _IN_WORDS = re.compile(rf"{_ALWAYS}|^[=+\-@]")
 _IN_WORDS_WITHOUT_SPACES = re.compile(rf"{_ALWAYS}|^[=+\-@]| ")
 _IN_COMMAS = re.compile(rf"{_ALWAYS}|,|^ | $")
@@ -53,7 +53,7 @@ def _word(name: str) -> str:
 
 
 def _encode(match: re.Match) -> str:
-    return "".join(f"%{byte:02X}" for byte in match[0].encode(errors="surrogatepass"))
+    return "".join(f"%{byte:02X}" for byte in match[0].encode())
 
 
 def _decoded(text: str) -> str:
@@ -62,6 +62,6 @@ def _decoded(text: str) -> str:
 
 def _decode(match: re.Match) -> str:
     try:
-        return bytes.fromhex(match[0].replace("%", "")).decode(errors="surrogatepass")
+        return bytes.fromhex(match[0].replace("%", "")).decode()
     except UnicodeDecodeError:
         return match[0]  # not encoded by anybody

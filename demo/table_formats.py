@@ -19,7 +19,7 @@ from pathlib import Path
 from demo import spelling
 from demo.errors import TableError
 from demo.images import find_images
-from demo.rows import COLUMNS, REVIEWED, from_list_cell, shortened
+from demo.rows import COLUMNS, REVIEWED, from_list_cell, lost_in_utf8, shortened
 
 FILE_COLUMNS = ("file_name", "fname", "filename", "file", "path", "image", "image_path", "image_name")
 CELLS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1, "": -1}  # pandas writes 1.0 beside empty cells
@@ -252,6 +252,8 @@ def _say_ours(record: Record) -> dict:
     if reviewed not in REVIEWED:
         raise ValueError(f"reviewed is {shortened(reviewed)!r} and not one of {', '.join(REVIEWED)}")
     who = {name: record.get(name, "") for name in ("model", "annotator")}
+    if lost := lost_in_utf8([*who.values()]):
+        raise ValueError(f"the name {lost}")
     return {"labels": labels, "rejected": rejected, "reviewed": reviewed, **who}
 
 

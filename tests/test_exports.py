@@ -20,12 +20,12 @@ from demo.export import main
 from demo.tables import Merged, labels_in, merge_rows, read_table, require_good, respelled, targets
 
 HOSTILE = ["red sofa", "red_sofa", "a,b", 'say "hi"', "50%", "%20", "%2C", "ünïcode", "猫", "=1+1", "+x", "-x", "@x"]
-HOSTILE += ["null", "nan", " ", "  a ", "\t", "a\nb", "\u2028", "\ud800", "\x00", "\u3000x", "\\", "'", "[", "{", "#NA"]
+HOSTILE += ["null", "nan", " ", "  a ", "\t", "a\nb", "\u2028", "\x00", "\u3000x", "\\", "'", "[", "{", "#NA"]
 NAMES = st.one_of(
     st.sampled_from(HOSTILE),
-    st.text(st.sampled_from(' _%,"=+-@20aé\n\u00a0\ud800'), min_size=1, max_size=6),
-    st.text(st.characters(), min_size=1, max_size=6),  # but for surrogate pairs, which no UTF-8 text keeps apart
-).filter(lambda name: name == name.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass"))
+    st.text(st.sampled_from(' _%,"=+-@20aé\n\u00a0'), min_size=1, max_size=6),
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6),
+)
 SAID = st.tuples(
     st.sampled_from(["", "ann", "bob"]), st.booleans(), st.lists(st.integers(-1, 1), min_size=6, max_size=6)
 )

@@ -104,6 +104,7 @@ def test_only_a_linear_head_is_changed(checkpoint: Checkpoint) -> None:
         ({"pet": "cat"}, "'pet'"),
         ({"pet": [1]}, "'pet'"),
         ({"pet": None}, "'pet'"),
+        ({"pet \ud83d": []}, "UTF-8"),
         ({"pet": ["cat", "ferret"]}, "'ferret'"),
     ],
 )

@@ -42,6 +42,13 @@ def test_any_label_set_comes_back_from_its_csv(
     assert again.thresholds == (labels.thresholds if any(value is not None for value in thresholds) else ())
 
 
+@pytest.mark.parametrize("name", ["\ud800", "a\udfffb", "\ud83d\ude00"])
+def test_a_label_that_utf8_cannot_keep_is_refused(name: str) -> None:
+    with pytest.raises(CheckpointError, match="UTF-8") as error:
+        LabelSet(("cat", name))
+    str(error.value).encode()
+
+
 def test_tags_named_null_nan_and_na_are_names_like_any_other(tmp_path: Path) -> None:
     names = ("null", "nan", "NA", "None", "1", "true", "-", "=1+1")
     text = "name,category,best_threshold\n" + "".join(f"{name},general,0.5\n" for name in names)

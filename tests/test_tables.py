@@ -11,6 +11,8 @@ from demo.corrections import Corrections
 from demo.errors import TableError
 from demo.tables import disagreements, labels_in, merge_rows, read_table, require_good, targets
 
+GOOD = {"file_name": "b.png", "labels": ["cat"]}
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -56,6 +58,25 @@ def test_what_corrections_saved_is_read_back(tmp_path):
         assert (row.line, row.path) == (line, corrections.image_path(correction))
         for name in ("file_name", "labels", "rejected", "reviewed", "is_valid", "model", "annotator"):
             assert getattr(row, name) == getattr(correction, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ours.csv", 'file_name,labels\na.png,"[""a\\ud800b""]"\nb.png,"[""cat""]"\n'),
+        ("python.csv", "file_name,labels\na.png,['a\\ud800b']\nb.png,['cat']\n"),
+        ("absent.csv", 'file_name,labels,rejected\na.png,[],"[""\\udfff""]"\nb.png,"[""cat""]",[]\n'),
+        ("labels.json", json.dumps({"images": [{"file_name": "a.png", "labels": ["a\ud800b"]}, GOOD]})),
+        ("model.json", json.dumps({"images": [{"file_name": "a.png", "labels": [], "model": "\ud800"}, GOOD]})),
+    ],
+)
+def test_a_row_with_half_a_character_is_a_bad_row(folder, name, text):
+    table = table_of(folder, text, name)
+    assert said(table) == [("b.png", ("cat",), (), "listed")]
+    (problem,) = table.problems
+    assert problem.startswith("image 1: " if name.endswith("json") else "line 2: ")
+    assert "UTF-8" in problem
+    problem.encode()
 
 
 def test_file_name_and_labels_are_enough(folder):

@@ -375,7 +375,7 @@ def test_the_check_of_power_loss_catches_flush_only(tmp_path, monkeypatch):
 def formula_faults(line_of):
     """Label sets that do not come back from `line_of`'s line, or of which some cell starts a formula."""
     rng, faults = random.Random(0), []
-    alphabet = "=+-@\t\r\n ,;\"'[]\\\x00\x0b\x85\u2028\ud800aé\U0001f600"
+    alphabet = "=+-@\t\r\n ,;\"'[]\\\x00\x0b\x85\u2028aé\U0001f600"
     for _ in range(1000):
         names = {"".join(rng.choices(alphabet, k=rng.randint(1, 8))) for _ in range(rng.randint(1, 5))}
         line = line_of(tuple(sorted(names)))
