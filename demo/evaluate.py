@@ -10,8 +10,9 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,9 +177,13 @@ def show(rows: dict[str, Figures]) -> str:
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     flags = parse_flags("evaluate", arguments, description="Score a checkpoint against a CSV, on known cells.")
-    for flag, path in (("--json", flags.json), ("--predictions", flags.predictions)):
-        if path and not Path(path).parent.is_dir():
-            raise BadInput(f"{flag} {path} lies in no folder.", next_step="Make the folder first.")
+    to_json, to_arrays = (Path(path) if path else None for path in (flags.json, flags.predictions))
+    for flag, path in (("--json", to_json), ("--predictions", to_arrays)):
+        with _writing(path):
+            if path and path.is_dir():
+                raise BadInput(f"{flag} {path} is a folder.", next_step="Name a file.")
+            if path and not path.parent.is_dir():
+                raise BadInput(f"{flag} {path} lies in no folder.", next_step="Make the folder first.")
     csv = Path(flags.csv)
     rows = read_rows(csv)
     checkpoint = load_checkpoint(flags.model)
@@ -198,13 +203,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{result['model']} on {result['images']} images, {result['known_cells']} known cells,")
     print(f"at the threshold {result['threshold']:.3f}:")
     print(show({"model": result["metrics"], "predict nothing": result["predict_nothing"]}))
-    if flags.json:
-        put(Path(flags.json), (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
-    if flags.predictions:
+    if to_json:
+        with _writing(to_json):
+            put(to_json, (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
+    if to_arrays:
         arrays = io.BytesIO()
         np.savez_compressed(arrays, scores=scores, targets=photos.targets, file_names=np.array(photos.file_names))
-        put(Path(flags.predictions), arrays.getvalue())
+        with _writing(to_arrays):
+            put(to_arrays, arrays.getvalue())
     return EXIT_DONE
+
+
+@contextmanager
+def _writing(path: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(f"{path} could not be written.", f"{error.strerror or error}.", "Name another place.") from error
 
 
 if __name__ == "__main__":
