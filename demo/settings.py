@@ -127,10 +127,10 @@ class Settings:
 
     allow_models: the owners and repos that visitors may load from the Hub; None for any. accounts: names and passwords
     of those who may come; none for whoever reaches the port. on_space: it runs as a Hugging Face Space. hub_login:
-    people may log in there with their account of the Hub. savers, retrainers: as in `Rights`. log: whether events go to
-    stderr as lines of JSON. sync: the dataset repo that the corrections are kept in; None for none.
-    sync_minutes: that a saved row may wait for that; the Hub takes 128 commits an hour, five minutes make at most 24.
-    retraining: whether the page offers fine-tuning, to anybody at all.
+    people may log in there with their account of the Hub. savers, retrainers: as in `Rights`. retraining: whether
+    the page offers fine-tuning, to anybody at all. log: whether events go to stderr as lines of JSON. sync: the dataset
+    repo that the corrections are kept in; None for none. sync_minutes: that a saved row may wait for that; the Hub
+    takes 128 commits an hour, five minutes make at most 24.
 
     max_models: how many models are in memory, the server's own among them; a ViT-L takes 1.2 GB. max_upload_bytes: one
     image. max_queue_length: events that wait for their turn, of all kinds; at a tenth of a second each the last one is
@@ -157,6 +157,7 @@ class Settings:
     hub_login: bool = False
     savers: tuple[str, ...] | None = None
     retrainers: tuple[str, ...] | None = None
+    retraining: bool = True
     log: bool = False
     sync: str | None = None
     sync_minutes: float = 5
@@ -164,7 +165,6 @@ class Settings:
     max_upload_bytes: int = MAX_IMAGE_BYTES
     max_queue_length: int = 64
 
-    retraining: bool = True
     max_albums: int = 8
     max_album_photos: int = 20_000
     max_album_bytes: int = 32 * 2**30
@@ -246,10 +246,10 @@ class Settings:
                 next_step="Name people as they log in, capitals too.",
             )
         if settings.is_public:
-            settings = replace(settings, **PUBLIC_LIMITS)
             owner = environment.get("SPACE_ID", "").partition("/")[0]
             known = (*(flags.retrainers or ()), *([owner] if settings.hub_login else []))
-            settings = replace(settings, retrainers=known, retraining=bool(known))
+            # minutes of all cores are for whom the owner names, and not at the click of a stranger
+            settings = replace(settings, **PUBLIC_LIMITS, retrainers=known, retraining=bool(known))
         if settings.accounts or settings.savers:
             settings = replace(settings, max_saves_per_hour=None)  # they are known by name
         return replace(settings, log=settings.is_public if flags.log is None else flags.log)
@@ -259,7 +259,6 @@ NO_LOGIN = "none"
 """What `--auth` says where no login is wanted."""
 
 PUBLIC_LIMITS = {
-    "retraining": False,  # minutes of all cores at the click of a stranger
     "max_albums": 32,
     "max_album_photos": 500,
     "max_album_bytes": 256 * 2**20,
