@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from demo.album import Album
 from demo.albums import Albums
+from demo.checkpoint import save_checkpoint
 from demo.corrections import Corrections
-from demo.errors import BadInput
+from demo.errors import BadInput, CheckpointError
+from demo.images import find_images
 from demo.models import Models, ref_of
 from demo.settings import Settings
 from demo.ui import visitor
 from demo.ui.desk import Desk
 from demo.ui.queue import Queue
-from demo.ui.tag_editor import Decisions
+from demo.ui.tag_editor import Decisions, EditorState
 from demo.ui.tagging import Tagging
+from demo.walk import Walk
 
 
 @pytest.fixture
@@ -124,3 +130,90 @@ def test_who_logs_in_in_mid_work_is_not_told_that_something_was_saved_elsewhere(
     said = {"labels": [], "rejected": [], "reviewed": "listed", "model_labels": [], "threshold": 0.5}
     tagging.corrections.save(tagging.own_album.read(0), "png", model=identity, annotator="ann", **said)
     assert tagging.look_again(decisions, desk).editor.key == state.key
+
+
+def says(state: EditorState, labels: Sequence[str] = (), rejected: Sequence[str] = ()) -> Decisions:
+    return Decisions(state.key, 0.5, tuple(labels), tuple(rejected), tuple(labels), (), (), False, "listed")
+
+
+def test_a_save_that_ends_under_the_next_photo_leaves_what_is_decided_there_alone(queue: Queue, desk: Desk) -> None:
+    first = says(queue.open_place(0, None, desk).editor, rejected=["cat"])
+    second = queue.open_place(1, first, desk).editor
+    assert queue.tagging.save(first, desk).state == "saved"
+    assert queue.value(desk)["states"][:2] == "dt"
+    queue.open_place(2, says(second, rejected=["cat"]), desk)
+    assert queue.value(desk)["states"][:3] == "det"
+    again = queue.open_place(1, None, desk).editor
+    assert again.rejected == ("cat",)
+    queue.open_place(2, says(again), desk)  # taken back
+    assert queue.value(desk)["states"][:3] == "dtt"
+    assert queue.open_place(1, None, desk).editor.rejected == ()
+
+
+def test_what_was_decided_while_the_save_before_was_under_way_is_kept(queue: Queue, desk: Desk) -> None:
+    first = queue.open_place(0, None, desk).editor
+    queue.open_place(1, says(first, rejected=["cat", "dog"]), desk)
+    assert queue.tagging.save(says(first, rejected=["cat"]), desk).state == "saved"
+    assert queue.open_place(0, None, desk).editor.rejected == ("cat", "dog")
+
+
+def test_a_photo_that_is_as_it_was_saved_is_not_kept_as_decided(queue: Queue, desk: Desk) -> None:
+    save(queue, 0, ["cat"], ["dog"])
+    state = queue.open_place(0, None, desk).editor
+    queue.open_place(1, says(state, ["cat"], ["dog", "sky"]), desk)
+    state = queue.open_place(0, None, desk).editor
+    assert state.rejected == ("dog", "sky")
+    queue.open_place(1, says(state, ["cat"], ["dog"]), desk)
+    assert not desk.drafts
+
+
+def test_of_another_model_only_the_decisions_are_taken_over_and_not_where_its_slider_stood(
+    queue: Queue, desk: Desk, tmp_path: Path
+) -> None:
+    own = queue.tagging.models.own.checkpoint
+    other = replace(own, metrics={})
+    save_checkpoint(tmp_path / "other", other)
+    save(queue, 0, ["cat"], [])
+    state = queue.open_place(0, None, desk).editor
+    assert state.slider == 0.5
+    queue.open_place(1, says(state, ["cat"], ["dog"]), desk)
+    desk.choose(str(tmp_path / "other"))
+    assert queue.open_place(0, None, desk).editor.slider is None
+    desk.drafts.clear()
+    state = queue.open_place(0, None, desk).editor
+    assert (state.slider, state.confirmed) == (None, ("cat",))
+
+
+def test_a_model_that_fails_says_so_and_no_photo_is_called_unreadable(
+    queue: Queue, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(ref: str | None) -> None:
+        raise CheckpointError("There is no such model.")
+
+    monkeypatch.setattr(queue.tagging.models, "get", gone)
+    view = queue.go_on(queue.following(desk, False), None, desk)
+    assert (view.editor.state, view.editor.text) == ("error", "There is no such model.")
+    assert not queue.tagging.own_album.problems
+
+
+def test_a_photo_that_comes_when_its_album_is_closed_is_an_image_from_elsewhere(
+    queue: Queue, desk: Desk, image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tagged = queue.tagging._tagged
+
+    def closed_meanwhile(*arguments: object) -> object:
+        queue.close(desk)
+        return tagged(*arguments)
+
+    desk.walk = Walk(Album(find_images([image_folder])))
+    monkeypatch.setattr(queue.tagging, "_tagged", closed_meanwhile)
+    view = queue.open_place(5, None, desk)
+    assert view.facts["place"] is None
+    assert queue.tagging.walk_of(desk).place is None
+
+
+def test_a_folder_without_images_is_refused_at_the_start(queue: Queue, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    before, settings = queue.tagging, replace(queue.tagging.settings, images=tmp_path / "empty")
+    with pytest.raises(BadInput, match="holds no images"):
+        Tagging(settings, before.models, before.corrections, Albums(1, 10, 10))

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from demo.rows import Correction
-from demo.settings import MAX_DRAFTS, MAX_OPEN_BYTES
+from demo.settings import MAX_DRAFTS, MAX_OPEN_BYTES, TAGGING_AT_ONCE
 from demo.walk import Walk
 
 
@@ -55,18 +55,23 @@ class OpenImages:
 
 @dataclass(frozen=True)
 class Draft:
-    """Decisions on one image, and where the slider stood."""
+    """Decisions on one image, and where the slider stood over the scores of a model, by its identity."""
 
     confirmed: tuple[str, ...] = ()
     rejected: tuple[str, ...] = ()
     slider: float | None = None
+    model: str = ""
 
     @classmethod
     def of_row(cls, row: Correction) -> Draft:
-        return cls(row.labels, row.rejected, row.threshold)
+        return cls(row.labels, row.rejected, row.threshold, row.model)
 
     def says_as(self, other: Draft) -> bool:
         return set(self.confirmed) == set(other.confirmed) and set(self.rejected) == set(other.rejected)
+
+    def under(self, model: str) -> Draft:
+        """The decisions, with the slider where this model recommends it if it stood over the scores of another one."""
+        return self if model == self.model else replace(self, slider=None, model=model)
 
 
 @dataclass
@@ -76,7 +81,8 @@ class Desk:
     own: gives the ref of the server's own model, which may change. chosen: the ref that this visitor chose, None for
     the server's own. before: the ref of the model that the choice replaced. wanted: the ref that is being loaded for
     this tab, or empty. image: sha256 of the open image, or empty. saved_at: of its row when it was opened, empty
-    without one. annotator: whose row that is. walk: the way through the photos that are worked through; None before
+    without one. annotator: whose row that is. settled: of the images opened last, by sha256, what needs no keeping:
+    as it is saved, or nothing. walk: the way through the photos that are worked through; None before
     anything was opened.
     """
 
@@ -88,7 +94,7 @@ class Desk:
     saved_at: str = ""
     annotator: str = ""
     walk: Walk | None = None
-    settled: Draft = field(default_factory=Draft)
+    settled: dict[str, Draft] = field(default_factory=dict)
     drafts: dict[str, Draft] = field(default_factory=dict)
 
     @property
@@ -106,15 +112,31 @@ class Desk:
         if model != before:
             self.before = before
 
-    def leave(self, digest: str, confirmed: Sequence[str], rejected: Sequence[str], slider: float) -> None:
+    def open(self, digest: str, settled: Draft) -> None:
+        """The page shows an image from now on."""
+        self.image = digest
+        self._settled(digest, settled)
+
+    def is_settled(self, digest: str, draft: Draft) -> bool:
+        """Whether decisions on an image that was opened lately need no keeping."""
+        return digest in self.settled and draft.says_as(self.settled[digest])
+
+    def leave(self, digest: str, draft: Draft) -> None:
         """Keep what was decided on an image and not saved, for when it is opened again."""
-        draft = Draft(tuple(confirmed), tuple(rejected), slider)
-        if not draft.says_as(self.settled):
+        self.drafts.pop(digest, None)
+        if not self.is_settled(digest, draft):
             self.drafts[digest] = draft
             while len(self.drafts) > MAX_DRAFTS:
                 self.drafts.pop(next(iter(self.drafts)))
 
-    def settle(self, digest: str, draft: Draft) -> None:
-        """The page shows decisions that need no keeping: as they were saved, or none."""
-        self.settled = draft
-        self.drafts.pop(digest, None)
+    def save(self, digest: str, draft: Draft) -> None:
+        """Decisions were saved, of an image that may have been left meanwhile with others on it."""
+        self._settled(digest, draft)
+        if digest == self.image or (digest in self.drafts and draft.says_as(self.drafts[digest])):
+            self.drafts.pop(digest, None)
+
+    def _settled(self, digest: str, draft: Draft) -> None:
+        self.settled.pop(digest, None)
+        self.settled[digest] = draft
+        while len(self.settled) > 1 + TAGGING_AT_ONCE:  # the open one, and those that were left a moment ago
+            self.settled.pop(next(iter(self.settled)))

@@ -19,7 +19,7 @@ from demo.messages import Message
 from demo.ui import visitor
 from demo.ui.desk import Desk
 from demo.ui.panel import revision
-from demo.ui.tag_editor import Decisions, Status
+from demo.ui.tag_editor import Decisions
 from demo.ui.tagging import Tagging, View
 from demo.walk import Walk
 
@@ -28,22 +28,42 @@ SECONDS_OF_READING = 1.0
 """For finding out which photo is not done, after the server was started again."""
 
 
+class _Unreadable(Exception):
+    """A photo that cannot be shown, and why; the model has no part in it."""
+
+    def __init__(self, why: Message | ImageRejected) -> None:
+        super().__init__(str(why))
+        self.why = why
+
+
 class Queue:
     def __init__(self, tagging: Tagging) -> None:
         self.tagging = tagging
 
     def open_place(self, place: int, decisions: Decisions | None, desk: Desk) -> View:
         """Open a photo of what the visitor works through; place counts from 0."""
-        album = self.tagging.walk_of(desk).album
-        if not 0 <= place < len(album):
-            return self.tagging.refused(Message("There is no such photo."), decisions)
-        name = album.photos[place].name
         try:
-            data = album.read(place)
+            return self._opened(place, decisions, desk)
+        except _Unreadable as error:
+            return self.tagging.refused(error.why, decisions)
+        except DemoError as error:
+            return self.tagging.refused(error, decisions)
+
+    def _opened(self, place: int, decisions: Decisions | None, desk: Desk) -> View:
+        """Raises _Unreadable for what is wrong with the photo, a DemoError for anything else."""
+        walk = self.tagging.walk_of(desk)
+        if not 0 <= place < len(walk.album):
+            raise _Unreadable(Message("There is no such photo."))
+        name = walk.album.photos[place].name
+        try:
+            data = walk.album.read(place)
         except (OSError, ImageRejected) as error:
             why = str(error) if isinstance(error, ImageRejected) else f"{error.strerror}."
-            return self.tagging.refused(Message("{name} cannot be read. {why}", name=name, why=why), decisions)
-        return self.tagging.open(data, decisions, desk, name, place)
+            raise _Unreadable(Message("{name} cannot be read. {why}", name=name, why=why)) from error
+        try:
+            return self.tagging.opened(data, decisions, desk, name, walk, place)
+        except ImageRejected as error:
+            raise _Unreadable(error) from error
 
     def following(self, desk: Desk, has_image: bool) -> int | None:
         """The place that Next leads to: in a queue one that is not done yet, among the examples the one after.
@@ -67,13 +87,15 @@ class Queue:
         try:
             while place is not None:
                 left = walk.place
-                view = self.open_place(place, decisions, desk)
-                if not isinstance(view.editor, Status):
+                try:
+                    view = self._opened(place, decisions, desk)
                     walk.skipped |= set() if left is None else {left}
                     return view
-                if not self.tagging.is_queue(desk):
-                    return view
-                walk.album.problems.setdefault(place, view.editor.text)  # told in the strip
+                except _Unreadable as error:
+                    if not self.tagging.is_queue(desk):
+                        return self.tagging.refused(error.why, decisions)
+                    why = error.why if isinstance(error.why, Message) else str(error.why)
+                    walk.album.problems.setdefault(place, why)  # told in the strip
                 place = self.following(desk, has_image)
             if self.tagging.is_queue(desk) and walk.place is not None and walk.place not in self._done(walk.album):
                 return self.tagging.refused(Message("All other photos are done."), decisions)

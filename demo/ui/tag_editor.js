@@ -19,9 +19,8 @@ let roving; // the one chip that Tab reaches
 let announcement;
 let afterSave; // what to do once the save that is under way is acknowledged
 let settled; // of the open image: what is saved, or what it came with
-let sent; // what the save that is under way holds
 
-/** Images with decisions that are not saved, by sha256 what of them is; the browser asks before it drops these. */
+/** Images with decisions that are not saved, by sha256 these and what is saved; the browser asks before it drops them. */
 function guard() {
   const images = new Map(); // outlives the node, which gradio makes anew whenever it likes
   addEventListener("beforeunload", (event) => images.size && event.preventDefault());
@@ -116,8 +115,23 @@ function keep(reviewed = "listed") {
 }
 
 function compare() {
-  if (said(value) === settled) unsaved.delete(digestOf(value));
-  else unsaved.set(digestOf(value), settled);
+  const now = said(value);
+  if (now === settled) unsaved.delete(digestOf(value));
+  else unsaved.set(digestOf(value), { now, settled });
+}
+
+/** Decisions are saved, maybe of an image that was left meanwhile, or with others made since. */
+function acknowledged(saved) {
+  const [digest, now] = [digestOf(saved), said(saved)];
+  const left = unsaved.get(digest);
+  if (value && digestOf(value) === digest) {
+    settled = now;
+    compare();
+  } else if (left?.now === now) {
+    unsaved.delete(digest);
+  } else if (left) {
+    left.settled = now;
+  }
 }
 
 function show(what) {
@@ -138,7 +152,7 @@ function load() {
   if (pushed.scores !== undefined) {
     value = pushed;
     tags = new Tags(value);
-    settled = unsaved.get(digestOf(value)) ?? said(value);
+    settled = unsaved.get(digestOf(value))?.settled ?? said(value);
     choices = value.choices ?? choices; // Python knows none: they are this page's from before
     slider.value = value.slider;
     tunedSwitch.checked = value.tuned;
@@ -156,10 +170,7 @@ function load() {
   const { state = "" } = pushed;
   const text = told(pushed.text);
   const then = state === "saved" ? afterSave : undefined;
-  if (state === "saved" && value) {
-    settled = sent ?? said(value);
-    compare();
-  }
+  if (pushed.saved) acknowledged(pushed.saved);
   if (state !== "busy") afterSave = undefined;
   if (pushed.scores !== undefined || pushed.clear) {
     makeSections();
@@ -224,7 +235,6 @@ function holdHeight(range, { pointerId }) {
 function send(reviewed, then) {
   afterSave = then;
   keep(reviewed);
-  sent = said(value);
   say({ state: "saving", text: tr("Saving…") });
   trigger("save");
 }

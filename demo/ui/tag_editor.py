@@ -87,11 +87,13 @@ class Status:
 
     text: a `Message` where it is to be translated.
     clear: take away the image that was there, as when the new one cannot be decoded.
+    saved: what was, though the page may hold something else by now.
     """
 
     state: Literal["saved", "error", "busy", "note", "done"]
     text: str
     clear: bool = False
+    saved: Decisions | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ class TagEditor(Still):
         if value is None:
             return None
         if isinstance(value, Status):
-            return {"revision": next(_revisions), **for_page(asdict(value))}
+            saved = value.saved and {part: getattr(value.saved, part) for part in ("key", "confirmed", "rejected")}
+            return {"revision": next(_revisions), **for_page(asdict(value) | {"saved": saved})}
         scores = np.asarray(value.scores, dtype="<f4")
         if scores.shape != (len(value.names),) or not np.isfinite(scores).all():
             raise ValueError(f"{len(value.names)} labels need as many finite scores; these are {scores.shape}.")

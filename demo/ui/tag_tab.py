@@ -68,7 +68,11 @@ class TagTab:
             (self.editor.previous, self._previous, []),
         ):
             event(handler, [*inputs, self.editor, self.desk], self.shown, concurrency_limit=TAGGING_AT_ONCE, **QUIET)
-        self.editor.save(self._save, [self.editor, self.desk], [self.editor, self.strip, self.desk], **QUIET)
+        saving = {
+            **QUIET,
+            "trigger_mode": "multiple",
+        }  # what is decided and saved while a save is under way is the next
+        self.editor.save(self._save, [self.editor, self.desk], [self.editor, self.strip, self.desk], **saving)
         for event, handler in (
             (self.strip.bring, self._bring),
             (self.strip.sort, self._sort),

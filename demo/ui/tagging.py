@@ -16,7 +16,7 @@ from demo import logs
 from demo.album import Album, Look
 from demo.albums import Albums
 from demo.corrections import Corrections
-from demo.errors import CorrectionsError, DemoError
+from demo.errors import BadInput, CorrectionsError, DemoError
 from demo.hourly import Hourly
 from demo.images import decode, extension, find_images, thumbnail
 from demo.messages import Message, joined
@@ -55,6 +55,8 @@ class Tagging:
         self.hourly = Hourly(settings.max_saves_per_hour)
         given = settings.images or (examples if examples.is_dir() else None)
         self.own_album = self.albums.add(Album(find_images([given] if given else [])))
+        if settings.images and not len(self.own_album):
+            raise BadInput(f"--images {settings.images} holds no images, nor do the folders in it.")
 
     def walk_of(self, desk: Desk) -> Walk:
         """What the visitor works through: the folder of `--images` or the examples, until they bring photos."""
@@ -76,16 +78,26 @@ class Tagging:
         if data is None:
             return self.nothing(decisions, desk)
         try:
-            opened, tagger, tagged = self._tagged(data, name, desk, place)
+            return self.opened(data, decisions, desk, name, self.walk_of(desk), place)
         except DemoError as error:
             return self.refused(error, decisions)
-        self._leave(decisions, desk)
-        walk = self.walk_of(desk)
+
+    def opened(
+        self, data: bytes, decisions: Decisions | None, desk: Desk, name: str, walk: Walk, place: int | None
+    ) -> View:
+        """As `open`, for a place of that walk, which may be over before the image is tagged.
+
+        Raises ImageRejected for what is wrong with the image, another DemoError for anything else.
+        """
+        opened, tagger, tagged = self._tagged(data, name, desk, walk.album, place)
         walk.place, walk.is_begun = place, walk.is_begun or place is not None
-        digest = desk.image = self.open_images.add(opened)
-        draft, note = self._kept(digest, desk)
-        desk.settled = Draft() if digest in desk.drafts else draft
-        return self._view(opened, digest, tagger, tagged, draft, note, desk)
+        self._leave(decisions, desk)
+        digest = self.open_images.add(opened)
+        settled, note = self._kept(digest, desk)
+        desk.open(digest, settled)
+        if digest in desk.drafts:
+            note = Message("Your decisions are here again; they are not saved yet.")
+        return self._view(opened, digest, tagger, tagged, desk.drafts.get(digest, settled), note, desk)
 
     def save(self, decisions: Decisions | None, desk: Desk) -> Status:
         """Write the row; the message says what was saved, or why nothing was."""
@@ -122,14 +134,15 @@ class Tagging:
             logs.event("refused", "warning", kind=type(error).__name__)
             return Status("error", Message("Not saved. {why}", why=str(error)))
         logs.event("correction_saved", count=1, seconds=time.monotonic() - started)
-        desk.settle(digest, Draft(decisions.confirmed, decisions.rejected, decisions.threshold))
-        desk.annotator, desk.saved_at = row.annotator, row.saved_at
+        desk.save(digest, _draft(decisions))
+        if digest == desk.image:
+            desk.annotator, desk.saved_at = row.annotator, row.saved_at
         self.own_curves.corrected(identity)
         labels = Message.many(len(row.labels), "{count} label", "{count} labels")
         if not row.rejected:
-            return Status("saved", Message("Saved with {labels}.", labels=labels))
+            return Status("saved", Message("Saved with {labels}.", labels=labels), saved=decisions)
         said = Message("Saved with {labels}, {rejected} rejected.", labels=labels, rejected=len(row.rejected))
-        return Status("saved", said)
+        return Status("saved", said, saved=decisions)
 
     def is_of_another_model(self, decisions: Decisions | None, desk: Desk) -> bool:
         """Whether the open image was tagged by another model than the visitor's of now."""
@@ -145,14 +158,14 @@ class Tagging:
         if opened is None:
             return None
         try:
-            opened, tagger, tagged = self._tagged(opened.data, opened.name, desk, self.walk_of(desk).place)
+            walk = self.walk_of(desk)
+            opened, tagger, tagged = self._tagged(opened.data, opened.name, desk, walk.album, walk.place)
         except DemoError as error:
             return self.refused(error, decisions)
         if desk.image != digest:
             return None
-        draft = Draft(decisions.confirmed, decisions.rejected)
         note = Message("Tagged again, by the model that is in use now.")
-        return self._view(opened, digest, tagger, tagged, draft, note, desk)
+        return self._view(opened, digest, tagger, tagged, _draft(decisions), note, desk)
 
     def look_again(self, decisions: Decisions | None, desk: Desk) -> View | None:
         """The open image as it was saved elsewhere meanwhile, in the grid say; None where it was not.
@@ -168,18 +181,20 @@ class Tagging:
             desk.annotator, desk.saved_at = annotator, saved_at
         if saved_at == desk.saved_at:
             return None
-        if not Draft(decisions.confirmed, decisions.rejected).says_as(desk.settled):
+        if not desk.is_settled(digest, _draft(decisions)):
             said = Message("This image was saved elsewhere meanwhile; saving it here replaces that.")
             return View(_shown(opened), Status("note", said), {"keep": True})
         return self.open(opened.data, None, desk, opened.name, self.walk_of(desk).place)
 
-    def _tagged(self, data: bytes, name: str, desk: Desk, place: int | None) -> tuple[OpenImage, Tagger, Tagged]:
+    def _tagged(
+        self, data: bytes, name: str, desk: Desk, album: Album, place: int | None
+    ) -> tuple[OpenImage, Tagger, Tagged]:
         """An image tagged by the visitor's model, or as it was tagged ahead; once more where they changed it meanwhile.
 
-        milliseconds are 0 for one that was tagged ahead.
+        place: in the album; None for an image from elsewhere. milliseconds are 0 for one that was tagged ahead.
         """
-        album = None if place is None else self.walk_of(desk).album
-        digest, look, image = hashlib.sha256(data).hexdigest(), album and album.looks[place], None
+        digest, image = hashlib.sha256(data).hexdigest(), None
+        look = None if place is None else album.looks[place]
         while True:
             model = desk.model
             tagger = self.models.get(model)
@@ -189,7 +204,7 @@ class Tagging:
             else:
                 image = image or decode(data, self.settings.max_upload_bytes)
                 look, tagged = Look(digest, extension(data), image.size), tagger.tag(image)
-                if album is not None:
+                if place is not None:
                     album.seen(place, look)
                     album.sheet(tagger).put(place, tagged.scores)
             if desk.model == model:
@@ -202,7 +217,7 @@ class Tagging:
         own_curve = self.own_curves.look(tagger, digest, tagged.scores)
         return View(
             _shown(opened),
-            _state(tagger, digest, tagged.scores, draft, note, own_curve),
+            _state(tagger, digest, tagged.scores, draft.under(tagger.checkpoint.identity), note, own_curve),
             self._facts(opened, tagger, tagged.milliseconds, desk),
         )
 
@@ -218,14 +233,12 @@ class Tagging:
         return self.corrections.rows_of([digest], visitor.annotator()).get(digest)
 
     def _kept(self, digest: str, desk: Desk) -> tuple[Draft, str]:
-        """What was decided on an image before, and a note that says so."""
+        """What was saved of an image before, and a note that says so."""
         try:
             row, trouble = self._row(digest), ""
         except CorrectionsError as error:
             row, trouble = None, str(error)
         desk.annotator, desk.saved_at = visitor.annotator(), row.saved_at if row else ""
-        if digest in desk.drafts:
-            return desk.drafts[digest], Message("Your decisions are here again; they are not saved yet.")
         if row is None:
             return Draft(), trouble
         day, time = row.saved_at[:10], row.saved_at[11:16]
@@ -233,8 +246,7 @@ class Tagging:
 
     def _leave(self, decisions: Decisions | None, desk: Desk) -> None:
         if decisions is not None:
-            digest = decisions.key.partition(":")[0]
-            desk.leave(digest, decisions.confirmed, decisions.rejected, decisions.threshold)
+            desk.leave(decisions.key.partition(":")[0], _draft(decisions))
 
     def refused(self, why: DemoError | Message, decisions: Decisions | None) -> View:
         """The image before, untouched, and why the new one is not shown."""
@@ -263,6 +275,11 @@ class Tagging:
             "model": tagger.checkpoint.identity,
             "took": Message("{took} on {device}, {precision}", took=took, **device),
         }
+
+
+def _draft(decisions: Decisions) -> Draft:
+    identity = decisions.key.partition(":")[2]
+    return Draft(decisions.confirmed, decisions.rejected, decisions.threshold, identity)
 
 
 def _state(

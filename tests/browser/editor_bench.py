@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import gradio as gr
 import numpy as np
@@ -33,6 +36,8 @@ class Bench:
         self.value: EditorState | Status | None = None
         self.answer = Status("saved", "Saved.")
         self.saved: list[Decisions] = []
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         self.nexts = 0
         with gr.Blocks() as blocks:
             push, hide, show, outside = (gr.Button(name) for name in ("push", "hide", "show", "outside"))
@@ -43,16 +48,27 @@ class Bench:
             hide.click(lambda: gr.Column(visible=False), None, column, **quiet)
             show.click(lambda: gr.Column(visible=True), None, column, **quiet)
             outside.click(lambda: None)
-            editor.save(self.save, editor, editor, **quiet)
+            editor.save(self.save, editor, editor, trigger_mode="multiple", **quiet)
             editor.next(self.go_on, None, None, **quiet)
         self.url = serve(blocks)
 
     def save(self, decisions: Decisions) -> Status:
         self.saved.append(decisions)
-        return self.answer
+        self.may_answer.wait(20)
+        return replace(self.answer, saved=decisions) if self.answer.state == "saved" else self.answer
 
     def go_on(self) -> None:
         self.nexts += 1
+
+
+@contextmanager
+def held(bench: Bench) -> Iterator[Callable[[], None]]:
+    """Saves are answered once what this gives is called."""
+    bench.may_answer.clear()
+    try:
+        yield bench.may_answer.set
+    finally:
+        bench.may_answer.set()
 
 
 class Editor:

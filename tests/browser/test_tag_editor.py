@@ -14,7 +14,8 @@ from playwright.sync_api import Dialog, Page, expect
 from demo.own_curve import OwnCurve
 from demo.thresholds import Curve
 from demo.ui.tag_editor import Decisions, EditorState, Status, TagEditor
-from tests.browser.editor_bench import CONTRASTS, CURVE, SKY, SWEEP, Bench, Editor, made_up, open_editor, state
+from tests.browser.editor_bench import CONTRASTS, CURVE, SKY, SWEEP, Bench, Editor, held, made_up, open_editor, state
+from tests.waiting import until
 
 
 @pytest.mark.parametrize("labels", [20, 10_861])
@@ -167,6 +168,36 @@ def test_a_failed_save_says_so_and_loses_nothing(editor: Editor) -> None:
     editor.expect_state("sky", "rejected")
     editor.bench.answer = Status("saved", "Saved.")
     assert editor.save().rejected == ("sky",)
+
+
+def test_what_is_saved_while_a_save_is_under_way_is_saved_after_it(editor: Editor) -> None:
+    editor.push(state())
+    with held(editor.bench) as release:
+        editor.chip("sky").click()
+        editor.page.get_by_test_id("save").click()
+        until(lambda: len(editor.bench.saved) == 1)
+        editor.chip("cat").click()
+        editor.page.get_by_test_id("review-all").click()
+        release()
+    expect(editor.status).to_have_text("Saved.")
+    until(lambda: len(editor.bench.saved) == 2)
+    last = editor.bench.saved[-1]
+    assert (last.rejected, last.reviewed) == (("sky", "cat"), "all")
+
+
+def test_a_save_that_is_acknowledged_under_the_next_image_is_of_the_one_before(editor: Editor) -> None:
+    editor.push(state())
+    with held(editor.bench) as release:
+        editor.chip("sky").click()
+        editor.page.get_by_test_id("save").click()
+        until(lambda: len(editor.bench.saved) == 1)
+        editor.push(state(key="sea"))
+        editor.chip("sky").click()
+        release()
+    expect(editor.status).to_have_text("Saved.")
+    assert editor.page.evaluate("[...tagloopUnsaved.keys()]") == ["sea"]
+    editor.chip("sky").click()
+    assert editor.page.evaluate("tagloopUnsaved.size") == 0
 
 
 def test_earlier_decisions_and_a_note_are_shown(editor: Editor) -> None:
