@@ -96,12 +96,16 @@ class Heatmaps:
         )  # a model that goes is not kept
 
     def of(self, tagger: Tagger, digest: str, image: Callable[[], Image.Image], label: int) -> Heatmap:
-        """digest: the image's sha256. image: gives it where it is needed. Raises NoHeatmap, and what `image` raises."""
+        """digest: the image's sha256. image: gives it where it is needed.
+
+        Raises NoHeatmap, NotComputed, and what `image` raises.
+        """
         known, evidence = self._last.get(tagger, ("", None))
         if evidence is None or known != digest:
             evidence = Evidence(tagger, image())
             self._last[tagger] = digest, evidence
-        return evidence.heatmap(label)
+        with tagger.explained():
+            return evidence.heatmap(label)
 
 
 def window(preprocess: Preprocess, size: tuple[int, int]) -> Window:

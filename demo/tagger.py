@@ -19,7 +19,7 @@ from PIL import Image
 
 from demo import zero
 from demo.checkpoint import Checkpoint
-from demo.errors import BadInput
+from demo.errors import BadInput, DemoError
 from demo.losses import check_finite, check_logits
 from demo.together import Turns
 
@@ -30,6 +30,10 @@ class Tagged:
 
     scores: np.ndarray
     milliseconds: float
+
+
+class NotComputed(DemoError):
+    """The device did not run the model: its memory was full, say."""
 
 
 def choose_device(wanted: str = "auto") -> str:
@@ -92,26 +96,41 @@ class Tagger:
         """
         pixels = self.checkpoint.preprocess(image)
         started = time.perf_counter()
-        if self.lent:
-            logits = self._logits(pixels[None])[0]
-        else:
-            logits = self._turns.together(pixels, lambda batch: self._logits(torch.stack(list(batch))))
+        with self.explained():
+            if self.lent:
+                logits = self._logits(pixels[None])[0]
+            else:
+                logits = self._turns.together(pixels, lambda batch: self._logits(torch.stack(list(batch))))
         return Tagged(self._scores(logits[None])[0], (time.perf_counter() - started) * 1000)
 
     def forward(self, pixels: torch.Tensor) -> np.ndarray:
         """Probabilities (B, L) of pixels (B, 3, H, W); the sigmoid (softmax for a single-label head) in fp32.
 
-        Gives way to `tag`. Raises TargetsError for NaN, and for outputs that already went through a sigmoid.
+        Gives way to `tag`. Raises TargetsError for NaN, and for outputs that already went through a sigmoid;
+        NotComputed where the device does not run the model.
         """
-        with nullcontext() if self.lent else self._turns.alone(is_behind=True):
+        with self.explained(), nullcontext() if self.lent else self._turns.alone(is_behind=True):
             logits = self._logits(pixels)
         return self._scores(logits)
 
     @contextmanager
     def running(self) -> Iterator[torch.nn.Module]:
-        """The model, for one thread at a time, on its device and in its precision."""
-        with self._turns.alone(), self._autocast():
+        """The model, for one thread at a time, on its device and in its precision. As `explained`."""
+        with self.explained(), self._turns.alone(), self._autocast():
             yield self._model
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Raises NotComputed for what the device raises inside."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+            why = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+            raise NotComputed(
+                f"The model {self.checkpoint.identity} could not be run on {self.device}.",
+                f"{why}.",
+                "Try again; where memory is short, take a smaller model or smaller batches.",
+            ) from error
 
     def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
         """Logits (B, L), fp32 on the CPU; for whoever has the turn, or is lent the GPU."""

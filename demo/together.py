@@ -106,16 +106,18 @@ class Turns(Generic[Item, Result]):
                 ticket.called.set()
 
     def _fill(self, batch: list[_Ticket], compute: Callable) -> None:
+        has_failed = False
         try:
             for ticket, result in zip(batch, compute([ticket.item for ticket in batch]), strict=True):
                 ticket.result = result
         except Exception as error:
+            has_failed = True
             if len(batch) == 1:
                 batch[0].error = error
-            else:
-                for ticket in batch:
-                    ticket.result = None
-                    self._fill([ticket], compute)
+        if has_failed and len(batch) > 1:  # only here, where the error holds no memory that may have been short
+            for ticket in batch:
+                ticket.result = None
+                self._fill([ticket], compute)
         for ticket in batch:
             ticket.is_answered = True
 

@@ -16,13 +16,14 @@ import torch
 from PIL import Image
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from demo import heatmaps
 from demo.checkpoint import Checkpoint, load_checkpoint
 from demo.heatmaps import Evidence, Heatmaps, NoHeatmap, window
 from demo.images import decode
 from demo.labels import LabelSet
 from demo.preprocessing import Preprocess
 from demo.settings import EXAMPLES
-from demo.tagger import Tagger
+from demo.tagger import NotComputed, Tagger
 from tests.families import FAMILIES
 
 DATA = {"interpolation": "bicubic", "crop_pct": 0.9, "crop_mode": "center", "mean": (0.5,) * 3, "std": (0.25,) * 3}
@@ -295,6 +296,21 @@ def test_the_image_at_hand_is_prepared_once_and_goes_with_its_model(
     gc.collect()
     assert model() is None
     assert weights() is None
+
+
+@pytest.mark.parametrize("step", ["_end_of", "_cells"])
+def test_a_map_for_which_the_memory_is_short_is_told_and_may_be_asked_for_again(
+    tagger: Tagger, picture: Image.Image, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    maps = Heatmaps()
+    with monkeypatch.context() as patched:
+        patched.setattr(heatmaps, step, refuse)
+        with pytest.raises(NotComputed, match=r"could not be run on cpu\. CUDA out of memory\. Try again"):
+            maps.of(tagger, "a", lambda: picture, 0)
+    assert maps.of(tagger, "a", lambda: picture, 0).values.max() <= 1
 
 
 def test_only_the_models_end_is_kept_for_gradients(tagger: Tagger, picture: Image.Image) -> None:

@@ -17,7 +17,7 @@ from timm.data import create_transform
 
 from demo.checkpoint import Checkpoint, load_checkpoint
 from demo.errors import BadInput
-from demo.tagger import Tagger, choose_device, choose_precision
+from demo.tagger import NotComputed, Tagger, choose_device, choose_precision
 from tests.conftest import NAMES
 
 SIZES = ((96, 64), (64, 96), (32, 32), (7, 300), (300, 7), (1, 1), (33, 31))
@@ -101,6 +101,35 @@ def test_a_softmax_head_gives_scores_that_sum_to_one(tiny_checkpoint: Path, pict
     checkpoint = load_checkpoint(tiny_checkpoint)
     checkpoint.single_label = True
     assert np.allclose(Tagger(checkpoint, "cpu").scores(pictures).sum(1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB."), RuntimeError("no"), MemoryError()],
+    ids=["GPU memory", "device", "memory"],
+)
+@pytest.mark.parametrize("way", ["tag", "scores", "running"])
+def test_a_model_that_the_device_does_not_run_is_told_with_what_to_do_and_runs_again_later(
+    tiny_checkpoint: Path, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch, error: Exception, way: str
+) -> None:
+    tagger = Tagger(load_checkpoint(tiny_checkpoint), "cpu")
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    def run() -> None:
+        with tagger.running() as model:
+            model(torch.zeros(1, 3, 32, 32))
+
+    ways = {"tag": lambda: tagger.tag(pictures[0]), "scores": lambda: tagger.scores(pictures), "running": run}
+    with monkeypatch.context() as patched:
+        patched.setattr(tagger.checkpoint.model, "forward", refuse)
+        with pytest.raises(NotComputed) as raised:
+            ways[way]()
+    assert raised.value.what == f"The model {tagger.checkpoint.identity} could not be run on cpu."
+    assert raised.value.why == f"{' '.join(str(error).split()).rstrip('.') or 'MemoryError'}."
+    assert "smaller model" in raised.value.next_step
+    ways[way]()
 
 
 def test_many_threads_at_once_each_get_their_own_images_scores(tagger: Tagger, pictures: list[Image.Image]) -> None:

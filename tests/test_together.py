@@ -19,7 +19,7 @@ from demo import together
 from demo.batches import scored
 from demo.checkpoint import Checkpoint, load_checkpoint
 from demo.errors import TargetsError
-from demo.tagger import Tagger
+from demo.tagger import NotComputed, Tagger
 from demo.together import PASSED_BY, Turns
 from demo.zero import NoGpu
 from tests.waiting import until
@@ -115,6 +115,29 @@ def test_one_that_fails_in_a_batch_fails_alone(pool: ThreadPoolExecutor, bad: in
         else:
             assert future.result(60) == 2 * number
     assert model.ask(5) == 10
+
+
+def test_what_a_batch_that_failed_took_is_free_again_before_its_images_are_computed_alone(
+    pool: ThreadPoolExecutor,
+) -> None:
+    model, taken, held = Model(), [], []
+
+    def compute(numbers: Sequence[int]) -> list[int]:
+        held.append(sum(memory() is not None for memory in taken))
+        memory = np.zeros(len(numbers))
+        taken.append(weakref.ref(memory))
+        doubled = model.double(numbers)
+        if len(numbers) > 1:
+            raise MemoryError(f"{len(memory)} are too many")
+        return doubled
+
+    model.compute = compute
+    with model.hold(pool):
+        others = [pool.submit(model.ask, number) for number in range(1, 6)]
+        model.wait_for(5)
+    assert [future.result(60) for future in others] == [2, 4, 6, 8, 10]
+    assert [len(call) for call in model.calls] == [1, 5, 1, 1, 1, 1, 1]
+    assert held == [0] * 7
 
 
 def test_too_few_results_are_an_error_and_not_a_neighbours() -> None:
@@ -348,6 +371,29 @@ def test_an_image_that_makes_the_model_say_nan_fails_alone(
             else:
                 assert np.abs(future.result(60).scores - alone[number]).max() < 1e-5
     assert sorted(sizes) == [8, 32]
+
+
+def test_of_those_in_a_batch_that_the_device_does_not_run_each_is_told(
+    tagger: Tagger, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def refuse(pixels: torch.Tensor) -> None:
+        sizes.append(len(pixels))
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with monkeypatch.context() as patched, ThreadPoolExecutor(4) as threads:
+        patched.setattr(tagger, "_logits", refuse)
+        with tagger.running():  # busy, until all wait
+            asked = [threads.submit(tagger.tag, picture) for picture in pictures[:3]]
+            until(lambda: len(tagger._turns._waiting) == 3)
+            asked.append(threads.submit(tagger.scores, pictures[:2]))
+            until(lambda: len(tagger._turns._waiting) == 4)
+        for future in asked:
+            with pytest.raises(NotComputed, match=r"could not be run on cpu\. CUDA out of memory\. Try again"):
+                future.result(60)
+    assert sizes == [3, 1, 1, 1, 2]
+    assert tagger.tag(pictures[0]).scores.shape == (len(tagger.checkpoint.labels),)
 
 
 def test_photos_that_are_tagged_in_the_background_let_a_visitor_in_after_each_batch(
