@@ -120,8 +120,12 @@ class Album:
         return look.digest if look else self._digests.get(place)
 
     def seen(self, place: int, look: Look) -> None:
-        """Note what reading a photo showed; a file that was replaced meanwhile has no scores any more."""
+        """Note what reading a photo showed; a file that was replaced meanwhile has no scores any more.
+
+        What was wrong with it before is over: it may have been seen while it was being copied.
+        """
         before, self.looks[place] = self.looks[place], look
+        self.problems.pop(place, None)
         if before is not None and before.digest != look.digest:
             for sheet in list(self._sheets.values()):
                 sheet.forget(place)

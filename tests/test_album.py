@@ -99,6 +99,24 @@ def test_a_zip_without_photos_is_refused_and_leaves_nothing(uploads: Album, cont
     assert len(uploads) == 0
 
 
+def test_a_photo_that_was_half_copied_is_no_problem_any_more_once_it_is_seen_whole(
+    tmp_path: Path, tagger: Tagger, make_image: Callable[..., bytes]
+) -> None:
+    paths = [tmp_path / f"{name}.png" for name in "ab"]
+    paths[0].write_bytes(make_image(0))
+    paths[1].write_bytes(make_image(1)[:200])
+    album = Album(paths)
+    sheet = finish(album, tagger)
+    assert list(album.problems) == [1]
+    paths[1].write_bytes(make_image(1))
+    album.prepared(1, tagger.checkpoint.preprocess)
+    assert album.problems == {}
+    assert sheet.of(1) is None
+    finish(album, tagger)
+    assert sheet.of(1) is not None
+    assert sheet.done == 2
+
+
 def test_damage_inside_a_zip_is_that_photos_problem_alone(
     uploads: Album, make_image: Callable[..., bytes], tagger: Tagger
 ) -> None:
