@@ -38,17 +38,19 @@ def build(settings: Settings, ending: ExitStack) -> Any:
     atexit.register(scratch.close)
     tempfile.tempdir = str(scratch.folder)  # for gradio too, which asks when it is imported
     from demo.albums import Albums
+    from demo.corrections import Corrections
     from demo.models import Models  # loads PyTorch, which --help and a wrong flag need not wait for
     from demo.retrain import Retraining
     from demo.sync import Sync
 
-    sync = Sync.of(settings)
+    corrections = Corrections(settings.corrections)  # one for all: who heals a torn tail is who the page asks about it
+    sync = Sync.of(settings, corrections)
     models, retraining = Models(settings), Retraining(settings)
     albums = Albums(settings.max_albums, settings.max_album_photos, settings.max_album_bytes)
     from demo.ui.page import build_page, launch_options  # loads gradio, which a wrong model need not wait for
 
-    page = build_page(settings, models, albums, retraining, sync=sync)
-    options = launch_options(settings, albums, models)
+    page = build_page(settings, models, corrections, albums, retraining, sync=sync)
+    options = launch_options(settings, corrections, albums, models)
     launch = partial(page.launch, server_name=settings.host, server_port=settings.port, **options)
 
     def launch_and_sync(prevent_thread_lock: bool = False, **kwargs: Any) -> Any:

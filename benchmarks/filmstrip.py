@@ -66,7 +66,7 @@ def page_of(folder: Path) -> tuple[gr.Blocks, dict]:
         desk = gr.State(Desk(lambda: ref_of(models.own)))
         tab = TagTab(tagging, desk)
         blocks.load(tab.first_value, desk, [tab.examples, tab.strip], show_progress="hidden")
-    options = launch_options(settings, albums)
+    options = launch_options(settings, tagging.corrections, albums)
     return blocks, {name: options[name] for name in options if name not in ("quiet", "ssr_mode")}
 
 

@@ -110,7 +110,7 @@ def page_of(folder: Path, photos: int = PHOTOS, labels: int = LABELS) -> tuple[g
     scores = fill(tagging.own_album, sheet, photos, labels)
     with gr.Blocks(analytics_enabled=False) as blocks:
         GridTab(tagging, gr.State(Desk(lambda: ref_of(models.own))))
-    options = launch_options(settings, albums)
+    options = launch_options(settings, tagging.corrections, albums)
     return blocks, {name: options[name] for name in options if name not in ("js", "quiet", "ssr_mode")}, scores[:, 0]
 
 

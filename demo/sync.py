@@ -92,12 +92,12 @@ class Sync:
         self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
 
     @classmethod
-    def of(cls, settings: Settings) -> Sync | None:
+    def of(cls, settings: Settings, corrections: Corrections) -> Sync | None:
         """What `--sync` asks for; None without. Raises BadInput."""
         if settings.sync is None:
             return None
         disable_progress_bars()  # stderr is a log there
-        return cls(Corrections(settings.corrections), HubRows(settings.sync), settings.sync_minutes)
+        return cls(corrections, HubRows(settings.sync), settings.sync_minutes)
 
     def start(self) -> Sync:
         self._thread.start()

@@ -19,6 +19,7 @@ from PIL import Image  # noqa: E402
 from playwright.sync_api import Page, expect, sync_playwright  # noqa: E402
 
 from demo.albums import Albums  # noqa: E402
+from demo.corrections import Corrections  # noqa: E402
 from demo.images import extension  # noqa: E402
 from demo.models import Models  # noqa: E402
 from demo.settings import EXAMPLES, Settings  # noqa: E402
@@ -104,11 +105,8 @@ def wait_for_model(page: Page) -> None:
     expect(page.get_by_test_id("retrain-progress")).to_have_attribute("data-state", "done", timeout=300_000)
 
 
-def correct_the_examples(settings: Settings, models: Models) -> None:
+def correct_the_examples(corrections: Corrections, models: Models) -> None:
     """What a person would have saved for the other photos."""
-    from demo.corrections import Corrections
-
-    corrections = Corrections(settings.corrections)
     checkpoint = models.own.checkpoint
     for name, labels in SEEN.items():
         data = (EXAMPLES / f"{name}.jpg").read_bytes()
@@ -132,9 +130,10 @@ def main() -> None:
         os.chdir(folder)
         settings = Settings(device="cpu")
         models, albums = Models(settings), Albums(1, settings.max_album_photos, settings.max_album_bytes)
-        correct_the_examples(settings, models)
-        page_of_app = build_page(settings, models, albums)
-        options = launch_options(settings, albums)
+        corrections = Corrections(settings.corrections)
+        correct_the_examples(corrections, models)
+        page_of_app = build_page(settings, models, corrections, albums)
+        options = launch_options(settings, corrections, albums)
         _, url, _ = page_of_app.launch(server_name="127.0.0.1", prevent_thread_lock=True, **options)
         browser = playwright.chromium.launch(
             executable_path=os.environ.get("CHROMIUM") or shutil.which("chromium"),

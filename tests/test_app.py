@@ -166,9 +166,15 @@ def test_programs_are_told_nothing_of_other_files(server: Server, tmp_path: Path
         file("http://127.0.0.1:9/image.png"),
         {"url": "http://127.0.0.1:9/image.png"},
         {"path": 3},
-        "image.png",
     ):
         assert server.call("tag", named, None).text.startswith("event: error"), named
+
+
+@pytest.mark.parametrize("image", [None, "image.png", 3, ["image.png"], {}, {"path": None}])
+def test_programs_that_send_no_image_are_told_so(server: Server, image: object) -> None:
+    for said in (server.call("tag", image, None), server.call("save_correction", image, ["cat"], [], "listed")):
+        assert said.text.startswith("event: error")
+        assert "The image did not arrive." in said.text
 
 
 def test_the_corrections_are_downloads_and_nothing_beside_them_is(server: Server) -> None:

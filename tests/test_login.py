@@ -157,11 +157,12 @@ def app(tmp_path: Path, tiny_checkpoint: Path) -> Callable[..., TestClient]:
     def make(has_own_login: bool = True) -> TestClient:
         settings = Settings(model=str(tiny_checkpoint), corrections=tmp_path / "corrections", device="cpu")
         models, albums = Models(settings), Albums(1, 10, 1000)
-        kwargs = launch_options(settings, albums, models)["app_kwargs"]
+        corrections = Corrections(settings.corrections)
+        kwargs = launch_options(settings, corrections, albums, models)["app_kwargs"]
         kwargs["middleware"] = [one for one in kwargs["middleware"] if has_own_login or one.cls is not Login]
 
         async def made() -> App:  # where no loop runs gradio makes some and closes none
-            page = build_page(settings, models, albums)
+            page = build_page(settings, models, corrections, albums)
             page.auth = [("ann", "secret")]
             return App.create_app(page, app_kwargs=kwargs)
 

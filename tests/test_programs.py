@@ -1,7 +1,8 @@
-"""What the README tells programs to do, done with a server of its own."""
+"""The endpoints for programs, and what the README tells programs to do, done with a server of its own."""
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import subprocess
@@ -9,9 +10,16 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
-from demo.settings import ROOT
+from demo.albums import Albums
+from demo.corrections import Corrections
+from demo.models import Models
+from demo.settings import ROOT, Settings
+from demo.ui.programs import add_programs
+from demo.ui.tagging import Tagging
+from tests import loops
 from tests.test_app import Server, started
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,3 +62,48 @@ def test_the_readmes_client_of_the_mcp_tools_tags(
         said = run(server, str(ROOT / MCP[1]), server.url, "photo.jpg")
     assert "'threshold': 0.4" in said
     assert "'cat'" in said or "'labels': {}" in said
+
+
+@pytest.fixture
+def tagging(tmp_path: Path, tiny_checkpoint: Path) -> Tagging:
+    """Of a server where an address may save one row an hour."""
+    folder = tmp_path / "corrections"
+    settings = Settings(model=str(tiny_checkpoint), corrections=folder, device="cpu", max_saves_per_hour=1)
+    return Tagging(settings, Models(settings), Corrections(folder), Albums(1, 1, 1), tmp_path / "none")
+
+
+@pytest.fixture
+def save_correction(tagging: Tagging) -> Callable[..., dict[str, object]]:
+    async def made() -> gr.Blocks:  # where no loop runs gradio makes some and closes none
+        with gr.Blocks() as page:
+            add_programs(tagging)
+        return page
+
+    handlers = loops.run(made()).fns.values()
+    return next(handler.fn for handler in handlers if handler.api_name == "save_correction")
+
+
+@pytest.fixture
+def image(make_image: Callable[..., bytes]) -> dict[str, str]:
+    return {"url": "data:image/png;base64," + base64.b64encode(make_image(1)).decode()}
+
+
+def test_a_save_that_is_refused_does_not_count_among_those_of_the_hour(
+    save_correction: Callable[..., dict[str, object]], image: dict[str, str]
+) -> None:
+    with pytest.raises(gr.Error, match="cat"):
+        save_correction(image, ["cat"], ["cat"])
+    assert save_correction(image, ["cat"], [])["labels"] == ("cat",)
+    with pytest.raises(gr.Error, match="an hour"):
+        save_correction(image, ["cat"], [])
+
+
+def test_the_own_curve_hears_of_a_programs_save(
+    save_correction: Callable[..., dict[str, object]],
+    image: dict[str, str],
+    tagging: Tagging,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr(tagging.own_curves, "corrected", heard.append)
+    assert heard == [save_correction(image, ["cat"], [])["model"]]

@@ -8,9 +8,11 @@ import itertools
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import pytest
 from huggingface_hub import HfApi
 from PIL import Image, PngImagePlugin
 
+import app
 from demo import hub_rows, sync
 from demo.corrections import Corrections, read_vocabulary
 from demo.errors import BadInput, CorrectionsError, HubError
@@ -25,6 +28,8 @@ from demo.hub_rows import HubRows
 from demo.rows import HEADER, Correction
 from demo.settings import Settings
 from demo.sync import Sync
+from demo.ui.corrections_tab import CorrectionsTab
+from tests import loops
 from tests.hub_commits import OWNER, TOKEN, HubCommits, talking
 from tests.waiting import until
 
@@ -360,13 +365,35 @@ def test_without_a_token_or_a_name_nothing_starts(hub, corrections, monkeypatch)
         new_sync(corrections)
 
 
-def test_nothing_is_synced_unless_it_is_asked_for(hub, tmp_path, monkeypatch):
+def test_nothing_is_synced_unless_it_is_asked_for(hub, corrections, tmp_path, monkeypatch):
     monkeypatch.setattr(sync, "disable_progress_bars", lambda: None)
     folder = ["--corrections", str(tmp_path / "corrections")]
-    assert Sync.of(Settings.from_flags(folder, {})) is None
-    asked = Sync.of(Settings.from_flags([*folder, "--sync", DATASET], {"TAGLOOP_SYNC_MINUTES": "7"}))
-    assert (asked.there.name, asked.minutes, asked.corrections.folder) == (DATASET, 7, tmp_path / "corrections")
+    assert Sync.of(Settings.from_flags(folder, {}), corrections) is None
+    asked = Sync.of(Settings.from_flags([*folder, "--sync", DATASET], {"TAGLOOP_SYNC_MINUTES": "7"}), corrections)
+    assert (asked.there.name, asked.minutes, asked.corrections) == (DATASET, 7, corrections)
     assert hub.requests == []
+
+
+def test_the_page_tells_of_a_torn_tail_that_was_healed_whatever_opened_the_folder_first(
+    hub, corrections, tmp_path, tiny_checkpoint, monkeypatch
+):
+    monkeypatch.setattr(sync, "disable_progress_bars", lambda: None)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    shown: list[CorrectionsTab] = []
+    look = CorrectionsTab.__init__
+    monkeypatch.setattr(CorrectionsTab, "__init__", lambda tab, *of: shown.append(tab) or look(tab, *of))
+    give(corrections)
+    with corrections.csv_path.open("ab") as file:
+        file.write(b"images/torn.png,[")
+    flags = ["--corrections", str(corrections.folder), "--sync", DATASET, "--model", str(tiny_checkpoint)]
+
+    async def made() -> None:  # where no loop runs gradio makes some and closes none
+        with ExitStack() as ending:
+            app.build(Settings.from_flags([*flags, "--device", "cpu"], {}), ending)
+
+    loops.run(made())
+    table, _ = shown[0].look()
+    assert "17 bytes were cut off" in str(table["message"])
 
 
 # Others

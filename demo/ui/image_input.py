@@ -10,7 +10,6 @@ import base64
 import binascii
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 from gradio.data_classes import ImageData
@@ -45,9 +44,9 @@ class ImageInput(gr.Image):
         return ImageData(path=path, orig_name=f"image.{extension}")
 
 
-def read_upload(file: Mapping[str, Any]) -> bytes:
-    """The bytes of a gradio file (`path` or a data `url`). Raises ImageRejected."""
-    url, path = file.get("url"), file.get("path")
+def read_upload(file: object) -> bytes:
+    """The bytes of a gradio file (`path` or a data `url`). Raises ImageRejected, also for what is no such thing."""
+    url, path = (file.get("url"), file.get("path")) if isinstance(file, Mapping) else (None, None)
     try:
         if isinstance(url, str) and url.startswith("data:"):
             return base64.b64decode(url.partition(",")[2], validate=True)

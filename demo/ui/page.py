@@ -48,16 +48,13 @@ class Page(gr.Blocks):
 def build_page(
     settings: Settings,
     models: Models,
+    corrections: Corrections,
     albums: Albums,
     retraining: Retraining | None = None,
     examples: Path = EXAMPLES,
     sync: Sync | None = None,
 ) -> gr.Blocks:
-    """Wire the page. `sync`, where there is one, keeps the corrections in a dataset.
-
-    Raises CorrectionsError when the corrections folder cannot be used.
-    """
-    corrections = Corrections(settings.corrections)
+    """Wire the page. `sync`, where there is one, keeps the corrections in a dataset."""
     tagging = Tagging(settings, models, corrections, albums, examples)
 
     with Page(title="TagLoop", delete_cache=(3600, UPLOAD_SECONDS), analytics_enabled=False) as page:
@@ -81,7 +78,7 @@ def build_page(
         if account:
             account.follow(fourth)
             page.load(account.look, None, account.shown, **QUIET)
-        add_programs(settings, models, corrections, tagging.hourly)
+        add_programs(tagging)
 
         chosen = [desk, model_box.choice]
         entered = page.load(model_box.enter, chosen, model_box.shown, concurrency_limit=None, **QUIET)
@@ -106,7 +103,9 @@ def build_page(
     return page
 
 
-def launch_options(settings: Settings, albums: Albums, models: Models | None = None) -> dict[str, Any]:
+def launch_options(
+    settings: Settings, corrections: Corrections, albums: Albums, models: Models | None = None
+) -> dict[str, Any]:
     """models: those that `/healthz` speaks of, which is not there without."""
     return {
         "theme": theme(),
@@ -115,7 +114,7 @@ def launch_options(settings: Settings, albums: Albums, models: Models | None = N
         "head": head(),
         "i18n": i18n,
         "app_kwargs": app_kwargs(
-            Corrections(settings.corrections),
+            corrections,
             albums,
             max_upload_bytes=settings.max_upload_bytes,
             max_queue_length=settings.max_queue_length,

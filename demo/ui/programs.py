@@ -13,16 +13,14 @@ import numpy as np
 from gradio import FileData
 
 from demo import logs
-from demo.corrections import Corrections
 from demo.errors import BadInput, CorrectionsError, DemoError
-from demo.hourly import Hourly
 from demo.images import decode, extension
-from demo.models import Models
-from demo.settings import TAGGING_AT_ONCE, Settings
+from demo.settings import TAGGING_AT_ONCE
 from demo.tagger import Tagger
 from demo.thresholds import active
 from demo.ui import visitor
 from demo.ui.image_input import read_upload
+from demo.ui.tagging import Tagging
 
 
 class Tags(TypedDict):
@@ -33,11 +31,12 @@ class Tags(TypedDict):
     model: str
 
 
-def add_programs(settings: Settings, models: Models, corrections: Corrections, hourly: Hourly) -> None:
+def add_programs(tagging: Tagging) -> None:
     """Add the endpoints to the Blocks that is being built; they use the server's own model."""
+    settings, hourly = tagging.settings, tagging.hourly
 
-    def scored(image: dict[str, Any]) -> tuple[bytes, Tagger, np.ndarray]:
-        data, tagger = read_upload(image), models.own
+    def scored(image: object) -> tuple[bytes, Tagger, np.ndarray]:
+        data, tagger = read_upload(image), tagging.models.own
         tagged = tagger.tag(decode(data, settings.max_upload_bytes))
         logs.event("image_tagged", seconds=tagged.milliseconds / 1000)
         return data, tagger, tagged.scores
@@ -76,22 +75,27 @@ def add_programs(settings: Settings, models: Models, corrections: Corrections, h
         with _told():
             data, tagger, scores = scored(image)
             names, cut = tagger.checkpoint.labels.names, tagger.checkpoint.threshold
-            started = time.monotonic()
+            address, started = visitor.address(settings.on_space), time.monotonic()
             if why := visitor.kept_from_saving(settings, hourly):
                 raise CorrectionsError("Not saved.", why)
-            row = corrections.save(
-                data,
-                extension(data),
-                labels=labels,
-                rejected=rejected,
-                reviewed=reviewed,
-                model_labels=[names[i] for i in _falling(scores, cut)],
-                threshold=cut,
-                model=tagger.checkpoint.identity,
-                annotator=visitor.annotator(),
-                vocabulary=names,
-            )
+            try:
+                row = tagging.corrections.save(
+                    data,
+                    extension(data),
+                    labels=labels,
+                    rejected=rejected,
+                    reviewed=reviewed,
+                    model_labels=[names[i] for i in _falling(scores, cut)],
+                    threshold=cut,
+                    model=tagger.checkpoint.identity,
+                    annotator=visitor.annotator(),
+                    vocabulary=names,
+                )
+            except DemoError:
+                hourly.give_back(address)
+                raise
             logs.event("correction_saved", count=1, seconds=time.monotonic() - started)
+            tagging.own_curves.corrected(row.model)
             return asdict(row)
 
     gr.api(tag, api_name="tag", concurrency_limit=TAGGING_AT_ONCE)

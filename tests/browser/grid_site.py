@@ -67,7 +67,7 @@ class GridSite:
                 with gr.Tab("Grid"):
                     tab = GridTab(self.tagging, desk)
             tab.follow(swap.click(lambda: None))
-        options = launch_options(settings, self.albums)
+        options = launch_options(settings, self.corrections, self.albums)
         options = {key: value for key, value in options.items() if key not in ("ssr_mode", "quiet", "js")}
         self.url = serve(blocks, server_port=free_port(), **options)
 

@@ -39,7 +39,7 @@ class Tab:
         with gr.Blocks(analytics_enabled=False) as blocks:
             tab = CorrectionsTab(self.corrections)
             blocks.load(tab.look, None, tab.shown)
-        options = launch_options(Settings(corrections=folder / "corrections"), Albums(1, 1, 1))
+        options = launch_options(Settings(corrections=folder / "corrections"), self.corrections, Albums(1, 1, 1))
         options = {key: value for key, value in options.items() if key not in ("ssr_mode", "quiet", "js")}
         self.url = serve(blocks, server_port=free_port(), **options)
 

@@ -29,9 +29,10 @@ def url(serve: Callable[..., str], tmp_path: Path, tiny_checkpoint: Path) -> str
         model=str(tiny_checkpoint), corrections=tmp_path / "corrections", device="cpu", accounts=accounts
     )
     models, albums = Models(settings), Albums(2, 100, 1 << 20)
-    options = launch_options(settings, albums, models)
+    corrections = Corrections(settings.corrections)
+    options = launch_options(settings, corrections, albums, models)
     options = {key: value for key, value in options.items() if key not in ("ssr_mode", "quiet")}
-    return serve(build_page(settings, models, albums), server_port=free_port(), **options)
+    return serve(build_page(settings, models, corrections, albums), server_port=free_port(), **options)
 
 
 def log_in(page: Page, url: str, name: str, password: str) -> None:

@@ -54,8 +54,8 @@ class Site:
         self.albums = Albums(2, 1000, 1 << 28)
         self.corrections = Corrections(self.settings.corrections)
         self.names = self.models.own.checkpoint.labels.names
-        blocks = build_page(self.settings, self.models, self.albums, self.retraining)
-        options = launch_options(self.settings, self.albums)
+        blocks = build_page(self.settings, self.models, self.corrections, self.albums, self.retraining)
+        options = launch_options(self.settings, self.corrections, self.albums)
         options = {key: value for key, value in options.items() if key not in ("ssr_mode", "quiet")}
         self.url = serve(blocks, server_port=free_port(), **options)  # gradio leaks a socket for each port it tries
         self.open()

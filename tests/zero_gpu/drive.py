@@ -16,6 +16,7 @@ from gradio_client import Client, handle_file
 
 from demo.album import Album
 from demo.albums import Albums
+from demo.corrections import Corrections
 from demo.errors import DemoError
 from demo.heatmaps import Heatmaps
 from demo.images import decode
@@ -27,11 +28,12 @@ folder = Path(sys.argv[1])
 images = sorted((folder / "images").iterdir())
 settings = Settings(model=str(folder / "tiny"), corrections=folder / "corrections", runs=folder / "runs", port=0)
 models, retraining, albums = Models(settings), Retraining(settings), Albums(2, 100, 2**20)
+corrections = Corrections(settings.corrections)
 
 from demo.ui.page import build_page, launch_options  # noqa: E402
 
-page = build_page(settings, models, albums, retraining)
-_, url, _ = page.launch(prevent_thread_lock=True, **launch_options(settings, albums, models))
+page = build_page(settings, models, corrections, albums, retraining)
+_, url, _ = page.launch(prevent_thread_lock=True, **launch_options(settings, corrections, albums, models))
 came: dict[str, object] = {}
 
 
