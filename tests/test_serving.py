@@ -1,12 +1,14 @@
-"""The report of a fine-tune over HTTP: that file of that folder, and nothing beside it."""
+"""Over HTTP: the CSV, and the report of a fine-tune: that file of that folder, and nothing beside it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 
 from demo.albums import Albums
 from demo.corrections import Corrections
@@ -69,6 +71,38 @@ def test_on_a_public_host_no_report_is_served(tmp_path: Path, runs: Path) -> Non
         (Settings(corrections=tmp_path / "corrections", runs=runs, host="0.0.0.0"), 404),
         (Settings(corrections=tmp_path / "corrections", runs=runs, on_space=True), 404),
     ):
-        routes = launch_options(settings, Albums(1, 1, 1))["app_kwargs"]["routes"]
+        routes = launch_options(settings, Corrections(settings.corrections), Albums(1, 1, 1))["app_kwargs"]["routes"]
         answer = TestClient(Starlette(routes=routes)).get("/runs/first%20run/report.html")
         assert answer.status_code == status
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_csv_that_is_saved_to_while_it_is_downloaded_comes_as_it_was_when_that_began(
+    tmp_path: Path, make_image: Callable[..., bytes], is_replaced: bool
+) -> None:
+    corrections = Corrections(tmp_path / "corrections")
+
+    def save(seed: int, labels: list[str]) -> None:
+        decided = {"labels": labels, "rejected": [], "reviewed": "listed"}
+        by = {"model_labels": [], "threshold": 0.5, "model": "tiny"}
+        corrections.save(make_image(seed), "png", **decided, **by)
+
+    save(1, ["cat " * 50_000])
+    before = corrections.csv_path.read_bytes()
+    routes = app_kwargs(corrections, Albums(1, 1, 1), max_upload_bytes=1000, max_queue_length=1)["routes"]
+    served = Starlette(routes=routes)
+
+    async def saved_to(scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                save(1 if is_replaced else 2, ["dog"])
+            await send(message)
+
+        await served(scope, receive, sending)
+
+    answer = TestClient(saved_to).get("/corrections/corrections.csv")
+    assert corrections.csv_path.read_bytes() != before
+    assert answer.content == before
+    assert int(answer.headers["content-length"]) == len(before)
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["content-disposition"] == 'attachment; filename="corrections.csv"'

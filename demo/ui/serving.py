@@ -7,11 +7,12 @@ this machine alone, reports too: they hold copies of photos, also of those delet
 from __future__ import annotations
 
 import mimetypes
+import os
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import unquote
 
 import gradio as gr
@@ -44,6 +45,7 @@ from demo.ui.streams import Streams
 from demo.ui.watching import Watch
 
 THUMBNAIL_PIXELS = 128
+PIECE_BYTES = 2**18
 EXPORTS = {
     "imagefolder.zip": lambda images, folder: exports.zipped(exports.imagefolder(images, folder)),
     "txt.zip": lambda images, folder: exports.zipped(exports.captions(images, folder)),
@@ -51,6 +53,7 @@ EXPORTS = {
     "corrections.json": lambda images, folder: exports.to_json(images, folder, attrgetter("file_name")),
 }
 """Downloads by file name; the two files name images as the corrections do, so they belong beside their CSV."""
+CSV_HEADERS = {"content-disposition": 'attachment; filename="corrections.csv"'}
 REPORT_HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox",
     "x-content-type-options": "nosniff",
@@ -81,9 +84,13 @@ def app_kwargs(
     )
 
     def csv(_: Request) -> Response:
-        if not corrections.csv_path.exists():
-            return _download(HEADER, "text/csv")
-        return FileResponse(corrections.csv_path, media_type="text/csv", filename="corrections.csv")
+        try:
+            file = corrections.csv_path.open("rb")
+        except FileNotFoundError:
+            return Response(HEADER, media_type="text/csv", headers=CSV_HEADERS)
+        size = os.fstat(file.fileno()).st_size  # what is saved from now on comes after it, or into another file
+        headers = CSV_HEADERS | {"content-length": str(size)}
+        return StreamingResponse(_start_of(file, size), media_type="text/csv", headers=headers)
 
     def archive(_: Request) -> Response:
         with tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file:
@@ -211,6 +218,8 @@ def keep_little(page: gr.Blocks) -> None:
     page.process_api = keeping_little
 
 
-def _download(content: bytes, media_type: str) -> Response:
-    headers = {"content-disposition": 'attachment; filename="corrections.csv"'}
-    return Response(content, media_type=media_type, headers=headers)
+def _start_of(file: BinaryIO, size: int) -> Iterator[bytes]:
+    with file:
+        while size and (piece := file.read(min(size, PIECE_BYTES))):
+            yield piece
+            size -= len(piece)
