@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import shutil
 import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import psutil
 import pytest
@@ -19,9 +22,11 @@ from PIL import Image
 import demo.models
 from demo.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from demo.errors import BadInput, CheckpointError
-from demo.models import Models, name_of, ref_of
+from demo.models import Load, Models, name_of, ref_of
 from demo.settings import EMBEDDED_CHECKPOINT, Settings
+from demo.tagger import Tagger
 from demo.ui.desk import Desk
+from demo.ui.model_box import ModelBox
 
 WAIT_SECONDS = 60
 
@@ -328,6 +333,44 @@ def test_a_hundred_switches_among_five_copies_of_the_embedded_model_take_no_more
     after_20, after_100, most = (round(size / 1e6) for size in (resident[19], resident[99], max(resident)))
     print(f"\nresident memory: {after_20} MB after 20 switches, {after_100} MB after 100, {most} MB at most")
     assert resident[99] <= 1.05 * resident[19]
+
+
+@pytest.mark.parametrize("outcome", ["loaded", "refused", "a fault"])
+def test_while_a_model_is_read_again_for_the_model_box_the_server_answers_others(
+    models: Models, refs: list[str], monkeypatch: pytest.MonkeyPatch, outcome: str
+) -> None:
+    desk, get, on_the_loop = Desk(lambda: ref_of(models.own)), models.get, []
+
+    def watched(ref: str) -> Tagger:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return get(ref)
+        on_the_loop.append(ref)
+        return get(ref)
+
+    def broken(ref: str) -> Load:
+        load = Load(ref)
+        load.future.set_exception(ZeroDivisionError("a fault"))
+        return load
+
+    async def shown() -> list[tuple]:
+        with gr.Blocks():
+            box = ModelBox(models, gr.State())
+        found = [shown async for shown in box.enter(desk, {})]
+        with suppress(ZeroDivisionError):
+            async for more in box._switch(refs[0] if outcome != "refused" else "no/where/at/all", desk, {}):
+                found.append(more)
+        return found
+
+    monkeypatch.setattr(models, "get", watched)
+    if outcome == "a fault":
+        monkeypatch.setattr(models, "load", broken)
+    entered, *_, (last, _) = asyncio.run(shown())
+    assert on_the_loop == []
+    assert entered[0]["error"] == ""
+    assert bool(last["error"]) == (outcome != "loaded")
+    assert desk.model == (refs[0] if outcome == "loaded" else ref_of(models.own))
 
 
 def test_visitors_who_switch_at_once_get_what_they_asked_for(models: Models, refs: list[str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from asyncio import to_thread
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ class ModelBox:
         self.panel.cancel_load(self._cancel, desk, None, **QUIET)
 
     def value(self, desk: Desk, choice: Any, error: str = "") -> dict[str, Any]:
-        """All that the box shows while nothing is loaded."""
+        """All that the box shows while nothing is loaded. May read a model again, so it is not for the event loop."""
         try:
             tagger = self.models.get(desk.model)
         except DemoError as gone:
@@ -92,7 +93,7 @@ class ModelBox:
 
     async def enter(self, desk: Desk, choice: Any) -> AsyncIterator[tuple]:
         """The page was loaded: go on with the model that this visitor used before."""
-        yield self.value(desk, choice), gr.skip()
+        yield await to_thread(self.value, desk, choice), gr.skip()
         ref = choice.get("model") if isinstance(choice, dict) else None
         if isinstance(ref, str) and ref != desk.model:
             async for shown in self._switch(ref[:MAX_REF], desk, choice):
@@ -126,9 +127,9 @@ class ModelBox:
             error = str(failed)
         except Exception:
             fault = Message("A fault of TagLoop's own kept it from loading: see the log.")
-            yield self.value(desk, choice, fault), gr.skip()
+            yield await to_thread(self.value, desk, choice, fault), gr.skip()
             raise
-        yield self.value(desk, choice, error), choice
+        yield await to_thread(self.value, desk, choice, error), choice
 
     def _suggestions(self, recent: list[str]) -> list[dict[str, str]]:
         """What may be loaded here: ref, name, a note, and the group it is listed under."""
