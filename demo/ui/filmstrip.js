@@ -168,8 +168,11 @@ drawing((pushed) => {
 /** Photos from here on belong to the queue; the server is asked for a place for them first. nothing: what to say where none is one. */
 function bring(files, nothing) {
   const seen = files.filter(({ name }) => !name.startsWith("."));
-  const photos = seen.filter(isPhoto);
-  tell((leftOut = photos.length ? noPhotos(seen.filter((file) => !isPhoto(file))) : nothing));
+  const unread = seen.filter((file) => file.isUnread);
+  const read = seen.filter((file) => !file.isUnread);
+  const photos = read.filter(isPhoto);
+  const rest = photos.length ? noPhotos(read.filter((file) => !isPhoto(file))) : nothing;
+  tell((leftOut = [rest, notRead(unread)].filter(Boolean).join("\n")));
   if (!photos.length) return;
   waiting.push(...photos);
   if (sending) sending.total += photos.length;
@@ -213,31 +216,37 @@ async function send() {
   trigger("brought", { more: false });
 }
 
-/** All files below what was dropped, folders looked through; hidden ones left out. */
+/** All files below what was dropped, folders looked through; hidden ones left out. What cannot be read is its name and isUnread. */
 async function filesIn(entry, path = "") {
   if (entry.name.startsWith(".")) return [];
-  if (entry.isFile) {
-    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
-    file.path = path + file.name;
-    return [file];
-  }
-  const reader = entry.createReader();
   const found = [];
-  for (;;) {
-    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    if (!some.length) break;
-    for (const inner of some) found.push(...(await filesIn(inner, `${path}${entry.name}/`)));
+  try {
+    if (entry.isFile) {
+      const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+      file.path = path + file.name;
+      return [file];
+    }
+    const reader = entry.createReader();
+    for (;;) {
+      const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+      if (!some.length) break;
+      for (const inner of some) found.push(...(await filesIn(inner, `${path}${entry.name}/`)));
+    }
+  } catch {
+    found.push({ name: entry.name, isUnread: true });
   }
   return found;
 }
 
-/** Which of the files that were chosen are none, by their names. */
-function noPhotos(files) {
+/** The names of the first few, and how many more there are. */
+function namesOf(files) {
   const names = files.slice(0, NAMED).map(({ name }) => name).join(", ");
   const more = files.length - NAMED;
-  const all = more > 0 ? tr("{some} and {count} more", { some: names, count: more }) : names;
-  return names && tr.many(files.length, "{count} file is no photo and was left out: {names}", "{count} files are no photos and were left out: {names}", { names: all });
+  return more > 0 ? tr("{some} and {count} more", { some: names, count: more }) : names;
 }
+
+const noPhotos = (files) => files.length && tr.many(files.length, "{count} file is no photo and was left out: {names}", "{count} files are no photos and were left out: {names}", { names: namesOf(files) });
+const notRead = (files) => files.length && tr.many(files.length, "{count} file cannot be read and was left out: {names}", "{count} files cannot be read and were left out: {names}", { names: namesOf(files) });
 
 const isPhoto = ({ name, type }) => type.startsWith("image/") || /\.(zip|hei[cf]|avif|tiff?|jfif)$/i.test(name);
 

@@ -364,6 +364,9 @@ def test_a_dropped_folder_is_looked_through(start: Callable[..., Site], make_ima
                 file: (done) => done(new File([new Uint8Array(bytes)], `${i}.png`, { type: "image/png" })),
             }));
             files.push({ name: "notes.txt", isFile: true, file: (done) => done(new File(["x"], "notes.txt")) });
+            const refuse = (_, failed) => failed(new DOMException("It is not there.", "NotFoundError"));
+            files.push({ name: "link.png", isFile: true, file: refuse });
+            files.push({ name: "locked", createReader: () => ({ readEntries: refuse }) });
             const inner = { name: "inner", createReader: () => reader([files.slice(1), []]) };
             const reader = (parts) => ({ readEntries: (done) => done(parts.shift()) });
             const folder = { name: "folder", createReader: () => reader([[files[0]], [inner], []]) };
@@ -373,3 +376,6 @@ def test_a_dropped_folder_is_looked_through(start: Callable[..., Site], make_ima
     )
     expect(tiles(site)).to_have_count(3)
     expect(facts(site)).to_contain_text("folder/0.png")
+    told = site.page.locator(".film .problem")
+    expect(told).to_contain_text("1 file is no photo and was left out: notes.txt")
+    expect(told).to_contain_text("2 files cannot be read and were left out: link.png, locked")
