@@ -90,7 +90,8 @@ def app_kwargs(
             return Response(HEADER, media_type="text/csv", headers=CSV_HEADERS)
         size = os.fstat(file.fileno()).st_size  # what is saved from now on comes after it, or into another file
         headers = CSV_HEADERS | {"content-length": str(size)}
-        return StreamingResponse(_start_of(file, size), media_type="text/csv", headers=headers)
+        pieces = _start_of(file, size)
+        return StreamingResponse(pieces, media_type="text/csv", headers=headers, background=BackgroundTask(file.close))
 
     def archive(_: Request) -> Response:
         with tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file:
@@ -219,7 +220,6 @@ def keep_little(page: gr.Blocks) -> None:
 
 
 def _start_of(file: BinaryIO, size: int) -> Iterator[bytes]:
-    with file:
-        while size and (piece := file.read(min(size, PIECE_BYTES))):
-            yield piece
-            size -= len(piece)
+    while size and (piece := file.read(min(size, PIECE_BYTES))):
+        yield piece
+        size -= len(piece)
