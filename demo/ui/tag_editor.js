@@ -19,6 +19,7 @@ let roving; // the one chip that Tab reaches
 let announcement;
 let afterSave; // what to do once the save that is under way is acknowledged
 let settled; // of the open image: what is saved, or what it came with
+const seen = new Set(); // revisions of what was pushed
 
 /** Images with decisions that are not saved, by sha256 these and what is saved; the browser asks before it drops them. */
 function guard() {
@@ -148,6 +149,11 @@ function show(what) {
 /** Take what Python pushed: an image, a message about it, or nothing. */
 function load() {
   const pushed = props.value || { clear: true };
+  if (seen.has(pushed.revision)) {
+    props.value = value ?? null; // what an event said comes once more when it has ended, without what was decided since
+    return;
+  }
+  if (pushed.revision) seen.add(pushed.revision);
   const inside = root.contains(document.activeElement);
   if (pushed.scores !== undefined) {
     value = pushed;

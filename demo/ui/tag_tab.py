@@ -64,15 +64,12 @@ class TagTab:
             (self.strip.enter, self._enter, []),
             (self.strip.brought, self._brought, []),
             (self.strip.close, self._close, []),
-            (self.editor.next, self._next, []),
-            (self.editor.previous, self._previous, []),
         ):
             event(handler, [*inputs, self.editor, self.desk], self.shown, concurrency_limit=TAGGING_AT_ONCE, **QUIET)
-        saving = {
-            **QUIET,
-            "trigger_mode": "multiple",
-        }  # what is decided and saved while a save is under way is the next
-        self.editor.save(self._save, [self.editor, self.desk], [self.editor, self.strip, self.desk], **saving)
+        keys = {**QUIET, "trigger_mode": "multiple"}  # gradio drops what is pressed before the one before has ended
+        for event, handler in ((self.editor.next, self._next), (self.editor.previous, self._previous)):
+            event(handler, [self.editor, self.desk], self.shown, concurrency_limit=TAGGING_AT_ONCE, **keys)
+        self.editor.save(self._save, [self.editor, self.desk], [self.editor, self.strip, self.desk], **keys)
         for event, handler in (
             (self.strip.bring, self._bring),
             (self.strip.sort, self._sort),

@@ -138,6 +138,38 @@ def test_what_an_event_says_late_does_not_undo_what_another_said_meanwhile(
     assert album_of(site) is not None
 
 
+def test_what_is_decided_before_the_event_that_showed_a_photo_has_ended_stays(
+    start: Callable[..., Site], image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    following, may_end = TagTab._next, threading.Event()
+
+    def ending_late(*args: object) -> Iterator[tuple]:
+        yield from following(*args)
+        may_end.wait(20)  # what was yielded last goes to the page once more after that
+
+    monkeypatch.setattr(TagTab, "_next", functools.wraps(following)(ending_late))
+    may_end.set()
+    site = start(images=image_folder)
+    expect(facts(site)).to_contain_text("1 of 8")
+    expect(site.page.locator(".film .work")).to_be_hidden()
+    may_end.clear()
+    site.id("tag-editor").focus()
+    for number in (2, 3):  # the second one though the first has not ended
+        site.page.keyboard.press("n")
+        expect(facts(site)).to_contain_text(f"{number} of 8")
+    chip = site.chips.first
+    label = chip.get_attribute("data-label")
+    chip.click()
+    may_end.set()
+    site.id("order").select_option("random")  # whose answer comes after those
+    expect(site.id("strip").locator("[aria-selected=true]")).to_be_visible()
+    expect(site.chip(label)).to_have_attribute("data-state", "rejected")
+    site.id("save").click()
+    expect(site.id("status")).to_contain_text("Saved")
+    [row] = site.rows()
+    assert json.loads(row["rejected"]) == [label]
+
+
 def test_more_photos_are_counted_and_closing_stops_those_that_still_travel(
     start: Callable[..., Site], make_image: Callable[..., bytes], image_folder: Path
 ) -> None:
