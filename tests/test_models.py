@@ -27,6 +27,7 @@ from demo.settings import EMBEDDED_CHECKPOINT, Settings
 from demo.tagger import Tagger
 from demo.ui.desk import Desk
 from demo.ui.model_box import ModelBox
+from tests import loops
 
 WAIT_SECONDS = 60
 
@@ -366,7 +367,7 @@ def test_while_a_model_is_read_again_for_the_model_box_the_server_answers_others
     monkeypatch.setattr(models, "get", watched)
     if outcome == "a fault":
         monkeypatch.setattr(models, "load", broken)
-    entered, *_, (last, _) = asyncio.run(shown())
+    entered, *_, (last, _) = loops.run(shown())
     assert on_the_loop == []
     assert entered[0]["error"] == ""
     assert bool(last["error"]) == (outcome != "loaded")
