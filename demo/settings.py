@@ -67,8 +67,9 @@ MAX_CHIPS = 300
 """Labels shown by the editor at once: more than anybody reads, and a browser draws them in one frame. The others are
 found by typing."""
 
-TAGGING_AT_ONCE = 4
-"""Events of one kind that tag at the same time: one that waits for its model to be loaded does not stop the others."""
+TAGGING_AT_ONCE = 8
+"""Events of one kind that tag at the same time: while some images are in the model others are decoded, and one that
+waits for its model to be loaded does not stop the others. With 4, two cores are not busy."""
 
 HEATMAPS_AT_ONCE = 2
 """Maps of *Why?* in the making: each takes some forward passes, and images that are opened come first."""

@@ -18,6 +18,7 @@ from demo.models import Models, ref_of
 from demo.settings import Settings
 from demo.ui import visitor
 from demo.ui.desk import Desk
+from demo.ui.page import build_page
 from demo.ui.queue import Queue
 from demo.ui.tag_editor import Decisions, EditorState
 from demo.ui.tagging import Tagging
@@ -216,4 +217,4 @@ def test_a_folder_without_images_is_refused_at_the_start(queue: Queue, tmp_path:
     (tmp_path / "empty").mkdir()
     before, settings = queue.tagging, replace(queue.tagging.settings, images=tmp_path / "empty")
     with pytest.raises(BadInput, match="holds no images"):
-        Tagging(settings, before.models, before.corrections, Albums(1, 10, 10))
+        build_page(settings, before.models, before.corrections, Albums(1, 10, 10))

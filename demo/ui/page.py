@@ -12,6 +12,7 @@ import gradio as gr
 
 from demo.albums import Albums
 from demo.corrections import Corrections
+from demo.errors import BadInput
 from demo.models import Models, ref_of
 from demo.retrain import Retraining
 from demo.settings import EXAMPLES, MAX_SESSIONS, TAGGING_AT_ONCE, UPLOAD_SECONDS, Settings
@@ -54,8 +55,13 @@ def build_page(
     examples: Path = EXAMPLES,
     sync: Sync | None = None,
 ) -> gr.Blocks:
-    """Wire the page. `sync`, where there is one, keeps the corrections in a dataset."""
+    """Wire the page. `sync`, where there is one, keeps the corrections in a dataset.
+
+    Raises BadInput for a folder of `--images` without any.
+    """
     tagging = Tagging(settings, models, corrections, albums, examples)
+    if settings.images and not len(tagging.own_album):
+        raise BadInput(f"--images {settings.images} holds no images, nor do the folders in it.")
 
     with Page(title="TagLoop", delete_cache=(3600, UPLOAD_SECONDS), analytics_enabled=False) as page:
         page.expects_oauth = settings.hub_login

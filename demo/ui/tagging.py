@@ -16,7 +16,7 @@ from demo import logs
 from demo.album import Album, Look
 from demo.albums import Albums
 from demo.corrections import Corrections
-from demo.errors import BadInput, CorrectionsError, DemoError
+from demo.errors import CorrectionsError, DemoError
 from demo.hourly import Hourly
 from demo.images import decode, extension, find_images, thumbnail
 from demo.messages import Message, joined
@@ -55,8 +55,6 @@ class Tagging:
         self.hourly = Hourly(settings.max_saves_per_hour)
         given = settings.images or (examples if examples.is_dir() else None)
         self.own_album = self.albums.add(Album(find_images([given] if given else [])))
-        if settings.images and not len(self.own_album):
-            raise BadInput(f"--images {settings.images} holds no images, nor do the folders in it.")
 
     def walk_of(self, desk: Desk) -> Walk:
         """What the visitor works through: the folder of `--images` or the examples, until they bring photos."""
