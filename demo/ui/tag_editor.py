@@ -12,7 +12,6 @@ saves nothing and runs no model. What a browser claims about scores is only as t
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -26,6 +25,7 @@ import numpy as np
 from demo.messages import for_page
 from demo.settings import MAX_CHIPS, MAX_NEW_LABEL_CHARACTERS
 from demo.thresholds import active, one_of_each
+from demo.ui.panel import revision
 from demo.ui.still import Still
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ SCRIPTS = (
     "tag_editor_keys.js",
     "tag_editor.js",
 )
-_revisions = itertools.count(1)  # an equal value would not be noticed in the page
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +137,7 @@ class TagEditor(Still):
             return None
         if isinstance(value, Status):
             saved = value.saved and {part: getattr(value.saved, part) for part in ("key", "confirmed", "rejected")}
-            return {"revision": next(_revisions), **for_page(asdict(value) | {"saved": saved})}
+            return {"revision": revision(), **for_page(asdict(value) | {"saved": saved})}
         scores = np.asarray(value.scores, dtype="<f4")
         if scores.shape != (len(value.names),) or not np.isfinite(scores).all():
             raise ValueError(f"{len(value.names)} labels need as many finite scores; these are {scores.shape}.")
@@ -149,7 +148,7 @@ class TagEditor(Still):
         recommended = round(float(value.threshold), 3)
         tuned = [recommended if threshold is None else threshold for threshold in value.thresholds or ()]
         return {
-            "revision": next(_revisions),
+            "revision": revision(),
             "key": value.key,
             "names": json.dumps(list(value.names)),
             "foreign": [label for label in (*value.confirmed, *value.rejected) if label not in known],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 
 import gradio as gr
 import numpy as np
@@ -198,6 +199,11 @@ def test_a_save_that_is_acknowledged_under_the_next_image_is_of_the_one_before(e
     assert editor.page.evaluate("[...tagloopUnsaved.keys()]") == ["sea"]
     editor.chip("sky").click()
     assert editor.page.evaluate("tagloopUnsaved.size") == 0
+
+
+def test_what_a_server_pushes_that_was_started_again_is_newer_than_what_it_pushed_before() -> None:
+    revision = TagEditor().postprocess(Status("note", ""))["revision"]
+    assert abs(revision / 1e6 - time.time()) < 24 * 3600, "not by the clock"
 
 
 def test_earlier_decisions_and_a_note_are_shown(editor: Editor) -> None:
