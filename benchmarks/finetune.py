@@ -240,9 +240,9 @@ def _ours(plan: Plan, progress: Progress, measure: Callable[[torch.nn.Module], f
     cells, linear = Cells.build(targets, "distill", frozen.teacher), head.linear_head(frozen.start)
     moved = range(len(LABELS))
     with threads_for(linear):
-        by_share = folds.out_of_fold(
-            linear, features, cells, targets, plan.digests, moved, SHARES, recipe, progress, lambda: None
-        )
+        how = (recipe, progress, lambda: None)
+        cells = folds.self_taught(linear, features, cells, frozen.teacher, targets, plan.digests, moved, *how)
+        by_share = folds.out_of_fold(linear, features, cells, targets, plan.digests, moved, SHARES, *how)
         head.calibrate_bias(linear, features, cells, moved)
         before = copy.deepcopy(model.state_dict())
         train_head(linear, features, cells, recipe, progress, lambda: None)

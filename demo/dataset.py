@@ -40,9 +40,10 @@ class Cells:
         """From targets (N, L) of 1, 0, -1 and the old model's scores (N, L), NaN where it has none.
 
         unknown: "distill" gives unknown cells the teacher's score, "ignore" leaves them unused, "negative" makes
-        them absent. Where there is no teacher, for a fresh label, "distill" has it softly absent: nobody looked for
-        it there, and from its own photos alone it would be learned as everywhere. Without any photo of its own it
-        learns nothing. teacher_share mixes the teacher into known cells too.
+        them absent. Where there is no teacher, for a fresh label, "distill" has it softly absent, until
+        `demo.folds.self_taught` looks closer: nobody looked for it there, and from its own photos alone it would be
+        learned as everywhere. Without any photo of its own it learns nothing. teacher_share mixes the teacher into
+        known cells too.
         """
         known = targets >= 0
         values = np.where(known, targets, 0).astype(np.float32)

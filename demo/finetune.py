@@ -153,13 +153,13 @@ def fine_tune(
     moved = [row for row, old in enumerate(origins.values()) if base.single_label or len(old) != 1 or untaught[row]]
     shares = SHARES if flags.blend is None else (flags.blend,)
     with threads_for(linear):
-        out_of_fold = folds.out_of_fold(
-            linear, features, cells, training.targets, plan.digests[learned], moved, shares, recipe, progress, stop
-        )
+        groups, how = plan.digests[learned], (recipe, progress, stop)
+        cells = folds.self_taught(linear, features, cells, teacher, training.targets, groups, moved, *how)
+        out_of_fold = folds.out_of_fold(linear, features, cells, training.targets, groups, moved, shares, *how)
         head.calibrate_bias(linear, features, cells, moved)
         before = _copy(model)
         train_head(linear, features, cells, recipe, progress, stop)
-    group.same(model.state_dict())
+    group.same(model.state_dict() | {"cells": torch.from_numpy(cells.values)})
     if recipe.epochs:
         augmented = TrainingPhotos(training.paths, cells, start.preprocess, recipe.seed, recipe.mosaic, recipe.min_crop)
         backbone = BackboneTraining(model, augmented, training.targets, recipe, group)
