@@ -18,6 +18,7 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch.utils.data import DataLoader
 
+from demo.compiling import forward_of
 from demo.dataset import KNOWN, SOFT, Cells, TrainingPhotos, loader, repeats
 from demo.distributed import ALONE, Group
 from demo.losses import check_finite, known_cell_loss
@@ -170,7 +171,11 @@ class BackboneTraining:
         precise = torch.float64 if recipe.device == "cpu" else torch.float32
         self._sums = torch.zeros(sum(map(torch.numel, self._trained)), dtype=precise, device=recipe.device)
         self.epoch = 0
-        self.lengths = [math.ceil(len(self._order(epoch)) / recipe.batch_size) for epoch in range(recipe.epochs)]
+        orders = [len(self._order(epoch)) for epoch in range(recipe.epochs)]
+        self.lengths = [math.ceil(length / recipe.batch_size) for length in orders]
+        self._logits = forward_of(
+            self.model, recipe.device, photos.preprocess.data["input_size"], sum(orders) // group.size
+        )
         warmup = max(sum(self.lengths) // 10, 1)
         self.scheduler = CosineLRScheduler(
             self.optimizer,
@@ -222,7 +227,7 @@ class BackboneTraining:
             # dropout draws from here, whatever was drawn before
             torch.manual_seed(int(np.random.default_rng((self.recipe.seed, 3, step, number)).integers(2**62)))
             with self._autocast():
-                logits = self.model(pixels)
+                logits = self._logits(pixels)
             check_finite(logits)
             loss = cell_loss(logits, values, kind, self.recipe, counts)
             loss.backward()
