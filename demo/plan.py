@@ -20,7 +20,7 @@ from demo.checkpoint import Checkpoint, load_checkpoint, with_input
 from demo.errors import BadInput, TableError
 from demo.evaluate import Photos, hashes, photos_of
 from demo.losses import label_weights
-from demo.training import Recipe
+from demo.training import LR_BACKBONE, Recipe
 
 HEAD_ONLY_BELOW, NORMS_BELOW = 100, 500
 """The ladder of `--train auto`: images under which only the head, only head, norms and biases move."""
@@ -115,7 +115,7 @@ def _recipe(flags: argparse.Namespace, photos: int, names: Sequence[str], device
         head_epochs=flags.head_epochs,
         batch_size=flags.batch_size,
         lr_head=flags.lr_head,
-        lr_backbone=flags.lr_backbone,
+        lr_backbone=LR_BACKBONE.get(train, 0.0) if flags.lr_backbone is None else flags.lr_backbone,
         distill_weight=flags.distill_weight,
         mosaic=flags.mosaic,
         min_crop=flags.min_crop,

@@ -29,6 +29,13 @@ WEIGHT_DECAY = 0.05
 HEAD_PULL = 0.1
 """Strength of the pull of `train_head`. Ten times weaker forgets more; twice as strong is no better."""
 
+LR_BACKBONE = {"norm": 1e-3, "full": 1e-4}
+"""The backbone's highest rate by what moves: norms and biases, a few numbers a layer, want larger steps."""
+
+NORM_HEAD_SHARE = 0.1
+"""Of the head's rate, beside norms and biases: it has learned already, and at its full rate what it knows of the few
+photos that this phase is for is worn off by their crops (benchmarks/finetune.py)."""
+
 MIN_HEAD_STEPS = 300
 """On few photos an epoch is a step or two; the head gets this many steps however few epochs that would be."""
 
@@ -279,10 +286,11 @@ class BackboneTraining:
     def _set_rates(self) -> None:
         """Rates as shares of 1, which timm's schedulers multiply by: the head's own, the backbone's by depth."""
         head = {id(parameter) for parameter in self.model.get_classifier().parameters()}
+        lr_head = self.recipe.lr_head * (NORM_HEAD_SHARE if self.recipe.train == "norm" else 1)
         for group in self.optimizer.param_groups:
             in_head = any(id(parameter) in head for parameter in group["params"])
             depth = group.get("lr_scale", 1.0)
-            group["lr_scale"] = self.recipe.lr_head if in_head else self.recipe.lr_backbone * depth
+            group["lr_scale"] = lr_head if in_head else self.recipe.lr_backbone * depth
 
     def _autocast(self) -> AbstractContextManager:
         device = self.recipe.device
