@@ -20,9 +20,11 @@ test: $(VENV)/.everything lint
 	@sh tests/install_chromium.sh
 	$(CLEAN) $(BIN)/python -m pytest -m "not faults and not slow" $(ARGS)
 
+# the better part of an hour, with nothing else to do; FAULTS= for fewer kills and writers
+FAULTS ?= full
 test-faults: $(VENV)/.everything
 	@sh tests/install_chromium.sh
-	$(CLEAN) $(BIN)/python -m pytest -m "faults or demand or planted" --fault-table $(ARGS)
+	$(CLEAN) FAULTS=$(FAULTS) $(BIN)/python -m pytest -m "faults or demand or planted" --fault-table $(ARGS)
 
 test-slow: $(VENV)/.peers
 	@sh tests/install_chromium.sh

@@ -1,6 +1,6 @@
 """Crashes, full disks and power loss against the corrections CSV; every check is seen failing on a bad writer.
 
-The defaults take under a minute; FAULTS=full runs what the project demands of a release.
+The defaults take under a minute; FAULTS=full, as `make test-faults` sets it, runs the numbers that are demanded.
 """
 
 import csv

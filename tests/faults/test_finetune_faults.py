@@ -1,6 +1,6 @@
 """SIGKILL against a fine-tune, at drawn moments of all of it; the checks are seen failing on a careless writer.
 
-The default takes a minute or two; FAULTS=full kills fifty runs and prints the table of where it hit.
+The default takes a minute or two; FAULTS=full, as `make test-faults` sets it, kills fifty runs.
 """
 
 import csv

@@ -1,6 +1,6 @@
 """Kills of a process that saves and syncs, its disk kept or gone; the check is seen failing on one that overwrites.
 
-A few kills run every time; FAULTS=full and `make test-faults` run twenty.
+A few kills run every time; `make test-faults` runs twenty, from three seeds.
 """
 
 from __future__ import annotations
