@@ -53,6 +53,7 @@ _STATUS = {
     404: ("there is nothing of that name", "Check the spelling, and HF_ENDPOINT where it is set."),
     429: ("too many requests", "Wait a minute, then try again."),
 }
+_REFUSED = (401, 403, 404)
 
 
 def is_repo(ref: str) -> bool:
@@ -74,33 +75,38 @@ def require_repo_name(repo: str, kind: str) -> None:
         raise BadInput(f"{repo!r} is no {kind}.", f"{str(error).rstrip('.')}.", "Write owner/name.") from None
 
 
-def fetch(ref: str, report: Report | None = None) -> tuple[Path, str]:
+def fetch(ref: str, report: Report | None = None, as_anybody: bool = False) -> tuple[Path, str]:
     """Fetch a checkpoint's files (cached ones are not fetched again): their folder and the commit's full hash.
 
     Every file is of the commit that the first one resolved to, and the weights come last. A whole commit that is
     cached is used without asking the Hub; where the Hub gives no answer, or none to us, a cached checkpoint is.
-    What `report` raises ends the download and is passed on. Raises HubError.
+    What `report` raises ends the download and is passed on. as_anybody: what the Hub gives without a token, and
+    nothing that was cached with one. Raises HubError.
     """
     repo, _, revision = ref.partition("@")
-    if (folder := _whole(repo, revision)) is not None:
+    token = False if as_anybody else None
+    if not as_anybody and (folder := _whole(repo, revision)) is not None:
         return folder, revision
     try:
-        _ask(repo, _CONFIG, revision or constants.DEFAULT_REVISION)
+        _ask(repo, _CONFIG, revision or constants.DEFAULT_REVISION, token)
     except _FAULTS as error:
-        cached = None if isinstance(error, HFValidationError | RemoteEntryNotFoundError) else _cached(repo, revision)
+        is_final = isinstance(error, HFValidationError | RemoteEntryNotFoundError)
+        is_refused = as_anybody and isinstance(error, HfHubHTTPError) and error.response.status_code in _REFUSED
+        cached = None if is_final or is_refused else _cached(repo, revision)
         if cached is None:
             raise _explain(error, _CONFIG, ref) from error
         return cached, cached.name
     try:
-        folder = Path(_download(repo, _CONFIG, revision or constants.DEFAULT_REVISION)).parent
+        folder = Path(_download(repo, _CONFIG, revision or constants.DEFAULT_REVISION, token=token)).parent
     except _FAULTS as error:
         raise _explain(error, _CONFIG, ref) from error
     for name in (*OPTIONAL, _WEIGHTS):
         try:
             if try_to_load_from_cache(repo, name, revision=folder.name) is None:  # not cached, not known to be absent
                 with suppress(RemoteEntryNotFoundError):  # the download says so too, and the cache remembers it
-                    _ask(repo, name, folder.name)
-                _download(repo, name, folder.name, partial(report, folder) if report and name == _WEIGHTS else None)
+                    _ask(repo, name, folder.name, token)
+                to_tell = partial(report, folder) if report and name == _WEIGHTS else None
+                _download(repo, name, folder.name, to_tell, token)
         except RemoteEntryNotFoundError as error:
             if name == _WEIGHTS:
                 raise _explain(error, name, ref, has_config=True) from error
@@ -137,14 +143,22 @@ class _Progress(tqdm):
             self.report(self._arrived, int(self.total or 0))
 
 
-def _ask(repo: str, name: str, revision: str) -> None:
-    """Raise whatever keeps huggingface_hub from fetching a file, after one try."""
-    get_hf_file_metadata(hf_hub_url(repo, name, revision=revision), timeout=_ANSWER_TIMEOUT_SECONDS)
+def _ask(repo: str, name: str, revision: str, token: bool | None = None) -> None:
+    """Raise whatever keeps huggingface_hub from fetching a file, after one try. token: False for none, as below."""
+    get_hf_file_metadata(hf_hub_url(repo, name, revision=revision), token=token, timeout=_ANSWER_TIMEOUT_SECONDS)
 
 
-def _download(repo: str, name: str, revision: str, report: Callable[[int, int], None] | None = None) -> str:
+def _download(
+    repo: str,
+    name: str,
+    revision: str,
+    report: Callable[[int, int], None] | None = None,
+    token: bool | None = None,
+) -> str:
     bar = type("_Reporting", (_Progress,), {"report": report and staticmethod(report)})
-    return hf_hub_download(repo, name, revision=revision, etag_timeout=_ANSWER_TIMEOUT_SECONDS, tqdm_class=bar)
+    return hf_hub_download(
+        repo, name, revision=revision, token=token, etag_timeout=_ANSWER_TIMEOUT_SECONDS, tqdm_class=bar
+    )
 
 
 def _cached(repo: str, revision: str) -> Path | None:

@@ -167,6 +167,15 @@ class Models:
                 self._kept.move_to_end(ref)
             return self._kept.get(ref)
 
+    def _is_anybodys(self, ref: str) -> bool:
+        """Whether whoever comes may ask for this ref, so that the server's token is not used for it.
+
+        What `--allow-models` names its owner means to show.
+        """
+        settings = self.settings
+        is_named = settings.allow_models is not None or self._is_ours(ref)
+        return settings.is_public and not settings.accounts and not is_named
+
     def _is_ours(self, ref: str) -> bool:
         """Whether a ref is the server's own model, the embedded one or a run."""
         if ref in (ref_of(self.own), self._first, self.settings.model):
@@ -190,7 +199,7 @@ class Models:
     def _loaded(self, load: Load) -> Tagger:
         ref = load.ref
         if hub.is_repo(ref):
-            folder, commit = hub.fetch(ref, load.report)
+            folder, commit = hub.fetch(ref, load.report, as_anybody=self._is_anybodys(ref))
             ref = f"{ref.partition('@')[0]}@{commit}"
             load.step = Step(folder)
         with self._building:

@@ -27,7 +27,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 class Faults:
     """How the stand-in answers: with `status`, for all files or for those of `only`, or cutting the weights off.
 
-    hold: half of the weights is sent at once, the rest when this is set. requests: what was asked, in order.
+    hold: half of the weights is sent at once, the rest when this is set. token: without which nothing is shown.
+    requests: what was asked, in order.
     """
 
     status: int = 200
@@ -35,6 +36,7 @@ class Faults:
     headers: dict[str, str] = field(default_factory=dict)
     cut: str = ""
     hold: threading.Event | None = None
+    token: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
 
@@ -54,6 +56,8 @@ class FaultyHub(BaseHTTPRequestHandler):
     def answer(self, with_body: bool) -> None:
         faults, name = self.faults, self.path.rpartition("/")[2]
         faults.requests.append(f"{self.command} {name}")
+        if faults.token and self.headers.get("Authorization") != f"Bearer {faults.token}":
+            return self.reply(401, b"", {"X-Error-Code": "RepoNotFound"})
         if faults.status != 200 and faults.only in ("", name):
             return self.reply(faults.status, b"no" if with_body else b"", faults.headers)
         if name not in faults.files:

@@ -272,6 +272,19 @@ def test_a_commit_that_is_cached_whole_is_not_asked_for(client: Client, faults: 
     assert contents(Path(client.fetch(ref, endpoint)["folder"])) == faults.files
 
 
+def test_as_anybody_nothing_private_is_to_be_had_not_even_what_is_cached(
+    tmp_path: Path, faults: Faults, endpoint: str
+) -> None:
+    home, anybody = tmp_path / "hf-home", FETCH.replace("hub.fetch(ref)", "hub.fetch(ref, as_anybody=True)")
+    faults.token = TOKEN
+    for ref in ("owner/name", f"owner/name@{COMMIT}"):
+        assert f"shows no model {ref}" in Client(home, anybody).refused(ref, endpoint)
+        assert Client(home).fetch(ref, endpoint)["commit"] == COMMIT
+        assert f"shows no model {ref}" in Client(home, anybody).refused(ref, endpoint)
+    faults.token = ""
+    assert Client(home, anybody).fetch("owner/name", endpoint)["commit"] == COMMIT
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "selected_tags.csv"])
 @pytest.mark.parametrize("status", [401, 403, 500])
 def test_a_refusal_half_way_leaves_nothing_that_loads(

@@ -117,6 +117,23 @@ def test_who_logs_in_has_everything_until_they_log_out(server: Server) -> None:
     ann.client.close()
 
 
+@pytest.mark.parametrize(
+    ("site", "mode", "status"),
+    [("cross-site", "cors", 401), ("same-site", "no-cors", 401), ("same-origin", "cors", 200), ("none", "cors", 200),
+     ("cross-site", "navigate", 200)],
+)  # fmt: skip
+def test_another_sites_page_reads_nothing_in_somebodys_browser_that_can_still_follow_a_link(
+    server: Server, site: str, mode: str, status: int
+) -> None:
+    ann = visitor(server, "annabel")
+    headers = {"sec-fetch-site": site, "sec-fetch-mode": mode, "origin": "https://elsewhere.example"}
+    for path in ("/corrections/corrections.csv", "/corrections/corrections.zip", "/gradio_api/token", "/config"):
+        answer = ann.client.get(path, headers=headers)
+        is_told = answer.status_code == 200 and answer.text != '{"token":null}'
+        assert is_told == (status == 200), (path, answer.text[:200])
+    ann.client.close()
+
+
 def test_a_made_up_cookie_lets_nobody_in(server: Server) -> None:
     ann = visitor(server, "annabel")
     for name, value in dict(ann.client.cookies).items():

@@ -21,7 +21,7 @@ from PIL import Image
 
 import demo.models
 from demo.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from demo.errors import BadInput, CheckpointError
+from demo.errors import BadInput, CheckpointError, HubError
 from demo.models import Load, Models, name_of, ref_of
 from demo.settings import EMBEDDED_CHECKPOINT, Settings
 from demo.tagger import Tagger
@@ -254,6 +254,32 @@ def test_on_a_public_host_only_its_own_folders_are_loaded(
     for ref in map(str, [*traps, tmp_path / "nowhere", "/etc", "../../etc", "", "\0"]):
         with pytest.raises(BadInput, match="is not loaded here"):
             models.load(ref)
+
+
+@pytest.mark.parametrize(
+    ("others", "anybodys"),
+    [
+        ({"on_space": True}, True),
+        ({"host": "0.0.0.0"}, True),
+        ({}, False),
+        ({"host": "0.0.0.0", "accounts": (("ann", "x"),)}, False),
+        ({"on_space": True, "allow_models": ("owner",)}, False),
+    ],
+)
+def test_where_strangers_come_what_they_name_is_fetched_as_anybody_would_unless_it_is_named_for_them(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: dict, anybodys: bool
+) -> None:
+    asked = []
+
+    def fetch(ref: str, report: object, as_anybody: bool) -> None:  # the Hub itself is asked in test_hub.py
+        asked.append((ref, as_anybody))
+        raise HubError("There is no Hub here.")
+
+    monkeypatch.setattr(demo.models.hub, "fetch", fetch)
+    models = Models(settings_of(tiny_checkpoint, tmp_path, **others))
+    with pytest.raises(HubError):
+        models.get("owner/private")
+    assert asked == [("owner/private", anybodys)]
 
 
 def test_on_a_public_host_a_name_means_the_hub_even_where_a_folder_has_it(
