@@ -13,14 +13,15 @@ import hashlib
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from demo.durable import WRITING, fill, make_folder, sweep, sync_folder
 from demo.errors import BadInput, CorrectionsError, ImageRejected
 from demo.ledger import Key, Ledger, errors, key_of, key_of_line
-from demo.rows import HEADER, OWN_IMAGE, Correction, View, checked_line, checked_names, from_line, identity
-from demo.strip_metadata import without_metadata
+from demo.rows import HEADER, OWN_IMAGE, Correction, View, checked_line, checked_names, from_line, identity, to_line
+from demo.strip_metadata import Reading, as_it_is, without_metadata
 from demo.vocabularies import keep_vocabulary, read_vocabulary
 
 __all__ = ["Correction", "Corrections", "View", "read_vocabulary"]
@@ -185,12 +186,13 @@ class Corrections:
         """Where the uploaded bytes are."""
         return self.folder / correction.file_name
 
-    def write_zip(self, target: Path | str | BinaryIO) -> int:
+    def write_zip(self, target: Path | str | BinaryIO, read: Reading = as_it_is) -> int:
         """Write CSV, images and vocabularies as one zip and return its number of rows. Saving goes on meanwhile.
 
-        Every row in the zip has its image there: one whose image is gone, or is not one saved here, is left out.
+        Every row in the zip has its image there: one whose image is gone, is refused by `read`, or is not one saved
+        here, is left out. Where `read` gives images another kind, rows name them by it.
         """
-        lines, packed = [], set()
+        lines, packed = [], {}
         with errors("packed"), zipfile.ZipFile(target, "w", strict_timestamps=False) as archive:
             for line in self.lines():
                 name, _ = identity(line) or ("", "")
@@ -198,10 +200,13 @@ class Corrections:
                     if not OWN_IMAGE.fullmatch(name):
                         continue
                     try:
-                        archive.write(self.folder / name, name)
-                    except FileNotFoundError:  # deleted since its row was read
+                        data, suffix = read(self.folder / name)
+                    except (FileNotFoundError, ImageRejected):  # the one: deleted since its row was read
                         continue
-                    packed.add(name)
+                    packed[name] = str(PurePosixPath(name).with_suffix(suffix))
+                    archive.writestr(packed[name], data)
+                if packed[name] != name:
+                    line = to_line(replace(from_line(line), file_name=packed[name]))
                 lines.append(line)
             for path in sorted(self.folder.glob("vocabularies/*.json")):
                 archive.write(path, f"vocabularies/{path.name}")

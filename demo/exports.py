@@ -13,10 +13,12 @@ import csv
 import io
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from demo import spelling
+from demo.errors import ImageRejected
 from demo.rows import json_line, to_list_cell
+from demo.strip_metadata import Reading, as_it_is
 from demo.tables import Agreed, Merged, agreed
 from demo.vocabularies import read_vocabulary, vocabulary_bytes, vocabulary_name
 
@@ -70,27 +72,29 @@ def to_json(images: Sequence[Merged], folder: Path, name: Naming) -> Iterator[by
     yield b"\n]}\n"
 
 
-def imagefolder(images: Sequence[Merged], folder: Path) -> Iterator[File]:
+def imagefolder(images: Sequence[Merged], folder: Path, read: Reading = as_it_is) -> Iterator[File]:
     """The files of an ImageFolder: the images, `metadata.csv` with our columns, and the vocabularies it speaks of.
 
-    An image that is gone since its row was read is left out, here and in `captions`.
+    An image that is gone since its row was read, or that `read` refuses, is left out, here and in `captions`.
     """
     there: list[tuple[str, Merged]] = []
-    for name, image in _named(images, "images/"):
-        if (content := _content(image.path)) is not None:
-            there.append((name, image))
-            yield name, content
+    for stem, image in _named(images):
+        if (found := _content(image.path, read)) is not None:
+            content, suffix = found
+            there.append((f"images/{stem}{suffix}", image))
+            yield f"images/{stem}{suffix}", [content]
     for model, labels in _vocabularies((image for _, image in there), folder).items():
         yield f"vocabularies/{vocabulary_name(model)}", [vocabulary_bytes(model, labels)]
     yield "metadata.csv", _metadata(there, folder)
 
 
-def captions(images: Sequence[Merged], folder: Path) -> Iterator[File]:
+def captions(images: Sequence[Merged], folder: Path, read: Reading = as_it_is) -> Iterator[File]:
     """Each image and, in a `.txt` of the same name, its labels separated by commas, as LoRA trainers read them."""
-    for name, image in _named(images, ""):
-        if (content := _content(image.path)) is not None:
-            yield name, content
-            yield str(PurePath(name).with_suffix(".txt")), [spelling.commas(agreed(image, folder).labels).encode()]
+    for stem, image in _named(images):
+        if (found := _content(image.path, read)) is not None:
+            content, suffix = found
+            yield f"{stem}{suffix}", [content]
+            yield f"{stem}.txt", [spelling.commas(agreed(image, folder).labels).encode()]
 
 
 def zipped(files: Iterable[File]) -> Iterator[bytes]:
@@ -163,8 +167,8 @@ def _known_labels(images: Iterable[Merged], folder: Path) -> set[str]:
     return {name for row in rows for name in row.labels + row.rejected}.union(*vocabularies)
 
 
-def _named(images: Iterable[Merged], folder: str) -> Iterator[tuple[str, Merged]]:
-    """Each image with a file name below `folder` of which no other shares the stem."""
+def _named(images: Iterable[Merged]) -> Iterator[tuple[str, Merged]]:
+    """Each image with the stem of a file name, which no other has."""
     taken: set[str] = set()
     for image in images:
         stem, number = image.path.stem, 1
@@ -172,13 +176,13 @@ def _named(images: Iterable[Merged], folder: str) -> Iterator[tuple[str, Merged]
             number += 1
             stem = f"{image.path.stem}-{number}"
         taken.add(stem.casefold())
-        yield f"{folder}{stem}{image.path.suffix}", image
+        yield stem, image
 
 
-def _content(path: Path) -> list[bytes] | None:
+def _content(path: Path, read: Reading) -> tuple[bytes, str] | None:
     try:
-        return [path.read_bytes()]
-    except FileNotFoundError:
+        return read(path)
+    except (FileNotFoundError, ImageRejected):
         return None
 
 

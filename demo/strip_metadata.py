@@ -14,6 +14,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from PIL import Image
 
@@ -32,6 +33,19 @@ _PNG_PICTURE = frozenset(
 )
 _WEBP_PICTURE = frozenset((b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF", b"ICCP"))
 _GIF_LOOPS = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
+
+
+Reading = Callable[[Path], tuple[bytes, str]]
+"""Gives an image file's bytes and its suffix. May raise FileNotFoundError and ImageRejected."""
+
+
+def as_it_is(path: Path) -> tuple[bytes, str]:
+    return path.read_bytes(), path.suffix
+
+
+def bare(path: Path) -> tuple[bytes, str]:
+    data, extension = without_metadata(path.read_bytes())
+    return data, f".{extension}"
 
 
 def without_metadata(data: bytes) -> tuple[bytes, str]:

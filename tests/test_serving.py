@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
@@ -14,6 +18,7 @@ from demo.albums import Albums
 from demo.corrections import Corrections
 from demo.report import REPORT
 from demo.settings import Settings
+from demo.tables import read_table
 from demo.ui.page import launch_options
 from demo.ui.serving import app_kwargs
 
@@ -74,6 +79,36 @@ def test_on_a_public_host_no_report_is_served(tmp_path: Path, runs: Path) -> Non
         routes = launch_options(settings, Corrections(settings.corrections), Albums(1, 1, 1))["app_kwargs"]["routes"]
         answer = TestClient(Starlette(routes=routes)).get("/runs/first%20run/report.html")
         assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("others", "is_bare"), [({}, False), ({"on_space": True}, True), ({"accounts": (("ann", "x"),)}, False)]
+)
+def test_strangers_download_pictures_without_what_else_is_in_their_files(tmp_path: Path, others: dict, is_bare: bool) -> None:
+    corrections, photos = Corrections(tmp_path / "corrections"), {}
+    for kind in ("JPEG", "TIFF"):
+        exif, photo = Image.Exif(), io.BytesIO()
+        exif[0x0110] = "of whose camera it was"
+        Image.new("RGB", (8, 8), "red").save(photo, kind, exif=exif)
+        photos[kind] = photo.getvalue()
+        said = {"labels": ["red"], "rejected": [], "reviewed": "listed", "model_labels": [], "threshold": 0.5}
+        corrections.save(photos[kind], kind[:4].lower(), **said, model="m@1")
+    settings = Settings(corrections=corrections.folder, host="0.0.0.0", **others)
+    settings = settings if others else replace(settings, host="127.0.0.1")
+    routes = launch_options(settings, corrections, Albums(1, 1, 1))["app_kwargs"]["routes"]
+    for name in ("corrections.zip", "export/imagefolder.zip", "export/txt.zip"):
+        answer = TestClient(Starlette(routes=routes)).get(f"/corrections/{name}")
+        with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+            images = [path for path in archive.namelist() if not path.endswith((".txt", ".csv", ".json"))]
+            archive.extractall(tmp_path / name)
+        assert len(images) == 2
+        for path in images:
+            data = (tmp_path / name / path).read_bytes()
+            assert (data not in photos.values()) == is_bare
+            assert (0x0110 in Image.open(io.BytesIO(data)).getexif()) != is_bare
+    rows = read_table(tmp_path / "corrections.zip" / "corrections.csv").rows
+    assert {row.path.exists() for row in rows} == {True}
+    assert {row.path.suffix for row in rows} == ({".jpg", ".png"} if is_bare else {".jpeg", ".tiff"})
 
 
 @pytest.mark.parametrize("is_replaced", [False, True])

@@ -34,6 +34,7 @@ from demo.images import thumbnail
 from demo.report import REPORT
 from demo.rows import HEADER, OWN_IMAGE
 from demo.settings import MAX_FORM_BYTES, TAGGING_AT_ONCE
+from demo.strip_metadata import as_it_is, bare
 from demo.tables import merge_rows, read_table
 from demo.ui.album_routes import album_routes
 from demo.ui.foreign import Foreign
@@ -47,10 +48,10 @@ from demo.ui.watching import Watch
 THUMBNAIL_PIXELS = 128
 PIECE_BYTES = 2**18
 EXPORTS = {
-    "imagefolder.zip": lambda images, folder: exports.zipped(exports.imagefolder(images, folder)),
-    "txt.zip": lambda images, folder: exports.zipped(exports.captions(images, folder)),
-    "fastai.csv": lambda images, folder: exports.fastai_csv(images, folder, attrgetter("file_name")),
-    "corrections.json": lambda images, folder: exports.to_json(images, folder, attrgetter("file_name")),
+    "imagefolder.zip": lambda images, folder, read: exports.zipped(exports.imagefolder(images, folder, read)),
+    "txt.zip": lambda images, folder, read: exports.zipped(exports.captions(images, folder, read)),
+    "fastai.csv": lambda images, folder, _: exports.fastai_csv(images, folder, attrgetter("file_name")),
+    "corrections.json": lambda images, folder, _: exports.to_json(images, folder, attrgetter("file_name")),
 }
 """Downloads by file name; the two files name images as the corrections do, so they belong beside their CSV."""
 CSV_HEADERS = {"content-disposition": 'attachment; filename="corrections.csv"'}
@@ -73,8 +74,9 @@ def app_kwargs(
 ) -> dict:
     """Arguments for the FastAPI app under the page. runs: the folder whose runs' reports are served.
 
-    has_strangers: people come whom no login tells apart.
+    has_strangers: people come whom no login tells apart; what they download of each other's photos is the picture.
     """
+    read = bare if has_strangers else as_it_is
     gate = Middleware(
         Gate,
         max_bytes=max_upload_bytes + MAX_FORM_BYTES,
@@ -96,7 +98,7 @@ def app_kwargs(
     def archive(_: Request) -> Response:
         with tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file:
             try:
-                corrections.write_zip(file)
+                corrections.write_zip(file, read)
             except DemoError as error:
                 Path(file.name).unlink()
                 raise HTTPException(500, str(error)) from error
@@ -117,7 +119,7 @@ def app_kwargs(
         except DemoError as error:
             raise HTTPException(409, str(error)) from error
         return StreamingResponse(
-            exports.gathered(EXPORTS[name](images, corrections.folder)),
+            exports.gathered(EXPORTS[name](images, corrections.folder, read)),
             media_type=mimetypes.guess_type(name)[0],
             headers={"content-disposition": f'attachment; filename="{name}"'},
         )
