@@ -172,9 +172,8 @@ class Models:
 
         What `--allow-models` names its owner means to show.
         """
-        settings = self.settings
-        is_named = settings.allow_models is not None or self._is_ours(ref)
-        return settings.is_public and not settings.accounts and not is_named
+        is_named = self.settings.allow_models is not None or self._is_ours(ref)
+        return self.settings.has_strangers and not is_named
 
     def _is_ours(self, ref: str) -> bool:
         """Whether a ref is the server's own model, the embedded one or a run."""

@@ -182,10 +182,14 @@ class Settings:
             return self.host != "localhost"
 
     @property
+    def has_strangers(self) -> bool:
+        """Whether people on other machines come whom no login tells apart."""
+        return self.is_public and not self.accounts
+
+    @property
     def is_open(self) -> bool:
-        """Whether people on other machines may do everything without a login, and it is not a Space, where that is
-        what its owner made it for."""
-        return self.is_public and not self.accounts and not self.on_space
+        """Whether these may do everything, and it is not a Space, where that is what its owner made it for."""
+        return self.has_strangers and not self.on_space
 
     @property
     def rights(self) -> Rights:

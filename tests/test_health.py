@@ -55,6 +55,14 @@ def test_a_model_that_scores_and_a_disk_that_takes_are_well(health: Health, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_model_whose_gpu_is_lent_by_the_call_is_not_said_to_be_well(
+    health: Health, models: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models.own, "lent", object())
+    monkeypatch.setattr(models.own, "tag", lambda _: pytest.fail("it spent a quota"))
+    assert health.look() == {"status": "ok", "model": "not tried", "disk": "ok"}
+
+
 @pytest.mark.parametrize(
     ("broken", "said"),
     [

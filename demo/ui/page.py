@@ -27,7 +27,7 @@ from demo.ui.panel import QUIET
 from demo.ui.programs import add_programs
 from demo.ui.retrain_tab import RetrainTab
 from demo.ui.serving import app_kwargs, keep_little, refuse_addresses
-from demo.ui.sync_view import SyncNotice
+from demo.ui.sync_view import Notice
 from demo.ui.tag_tab import TagTab
 from demo.ui.tagging import Tagging
 from demo.ui.theme import theme
@@ -70,7 +70,7 @@ def build_page(
             gr.HTML("<h1>TagLoop</h1>", elem_id="name", apply_default_css=False)
             model_box = ModelBox(models, desk)
             account = Account(settings) if settings.accounts or settings.hub_login else None
-        notice = sync and SyncNotice(sync)
+        notice = Notice(sync, settings.has_strangers) if sync or settings.has_strangers else None
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab(i18n("Tag"), id="tag") as first:
                 tag_tab = TagTab(tagging, desk)
@@ -97,8 +97,9 @@ def build_page(
             tag_tab.look_again, [tag_tab.editor, desk], tag_tab.shown, concurrency_limit=TAGGING_AT_ONCE, **QUIET
         )
         third.select(corrections_tab.look, None, corrections_tab.shown, **QUIET)
-        if sync:
+        if notice:
             page.load(notice.value, None, notice.panel, **QUIET)
+        if sync:
             third.select(corrections_tab.sync_state.look, None, corrections_tab.sync_state.shown, **QUIET)
         fourth.select(retrain_tab.look, desk, [retrain_tab.panel, retrain_tab.timer], **QUIET)
         page.load(tag_tab.first_value, desk, [tag_tab.examples, tag_tab.strip], **QUIET)
@@ -126,7 +127,7 @@ def launch_options(
             max_queue_length=settings.max_queue_length,
             runs=None if settings.is_public else settings.runs,
             health=models and Health(models, settings.corrections),
-            has_strangers=settings.is_public and not settings.accounts,
+            has_strangers=settings.has_strangers,
         ),
         "auth": list(settings.accounts) or None,
         "share": False,  # whatever GRADIO_SHARE says: it would let strangers in as if they sat here

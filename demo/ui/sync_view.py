@@ -1,4 +1,4 @@
-"""What the page says of syncing: before the first save what is kept and where, and later what has arrived there."""
+"""What the page says before the first save of what is kept and where, and later of what has arrived in the dataset."""
 
 from __future__ import annotations
 
@@ -14,13 +14,31 @@ from demo.ui.panel import QUIET, Panel
 SECONDS_BETWEEN_LOOKS = 5.0
 
 
-class SyncNotice:
-    """A line above everything, for the page to fill with `value` when it is loaded."""
+class Notice:
+    """A line above everything, for the page to fill with `value` when it is loaded.
 
-    def __init__(self, sync: Sync) -> None:
-        self.sync, self.panel = sync, Panel("sync", elem_id="notice")
+    sync: None where corrections stay on the server. has_strangers: people come whom no login tells apart.
+    """
+
+    def __init__(self, sync: Sync | None, has_strangers: bool) -> None:
+        self.sync, self.has_strangers = sync, has_strangers
+        self.panel = Panel("sync", elem_id="notice")
 
     def value(self) -> dict[str, Any]:
+        kept = self._synced() if self.sync else self._kept()
+        if not self.has_strangers:
+            return {"told": kept}
+        whoever = Message("Whoever reaches this page can download it, and sees an upload whose link they have.")
+        return {"told": Message("{kept} {whoever}", kept=kept, whoever=whoever)}
+
+    def _kept(self) -> Message:
+        return Message(
+            "What you save is kept on this server: the photo, your decisions, the time, and your name if you logged "
+            "in, else a random id of your browser. Others get the photo without its place, camera and other metadata. "
+            "You can delete your rows on the Corrections tab."
+        )
+
+    def _synced(self) -> Message:
         there, minutes = self.sync.there, self.sync.minutes
         if there.private is None:
             who = Message("the dataset {dataset} on the Hub", dataset=there.name)
@@ -28,7 +46,7 @@ class SyncNotice:
             who = Message("the private dataset {dataset} on the Hub", dataset=there.name)
         else:
             who = Message("the dataset {dataset} on the Hub, which everybody can read", dataset=there.name)
-        told = Message(
+        return Message(
             "What you save is kept: the photo, your decisions, the time, and your name if you logged in, else a random "
             "id of your browser. It goes to {who}, the photo without its place, camera and other metadata. You can "
             "delete your rows on the Corrections tab: within {minutes} min they leave the dataset, though not its "
@@ -36,7 +54,6 @@ class SyncNotice:
             who=who,
             minutes=minutes,
         )
-        return {"told": told}
 
 
 class SyncState:
