@@ -209,12 +209,16 @@ def with_timm(task: Task, rate: float = TIMM_RATE) -> Curve:
 
 
 def plan_of(task: Task, folder: Path) -> Plan:
-    """What `demo.finetune` would do of itself with these photos, all of them to train on, and five fresh labels."""
+    """What `demo.finetune` would do of itself with so many photos, of which enough are held out, and five fresh labels.
+
+    Here all of them are trained on; with nothing held out it would leave the backbone alone.
+    """
     csv, labels = folder / "photos.csv", folder / "labels.json"
     labels.write_text(json.dumps({name: [] for name in LABELS}))
     write_csv(csv, task.trained, LABELS)
     told = ["--csv", csv, "--labels", labels, "--out", folder, "--model", task.model, "--epochs", EPOCHS]
-    flags = parse_flags("finetune", [str(word) for word in (*told, "--seed", task.seed, "--workers", WORKERS)])
+    told += ["--train", "norm", "--seed", task.seed, "--workers", WORKERS]
+    flags = parse_flags("finetune", [str(word) for word in told])
     return make_plan(flags, read_rows(csv), "cpu")
 
 
@@ -241,8 +245,8 @@ def _ours(plan: Plan, progress: Progress, measure: Callable[[torch.nn.Module], f
     moved = range(len(LABELS))
     with threads_for(linear):
         how = (recipe, progress, lambda: None)
-        cells = folds.self_taught(linear, features, cells, frozen.teacher, targets, plan.digests, moved, *how)
         by_share = folds.out_of_fold(linear, features, cells, targets, plan.digests, moved, SHARES, *how)
+        cells = folds.self_taught(cells, frozen.teacher, targets, by_share[SHARES.index(1.0)])
         head.calibrate_bias(linear, features, cells, moved)
         before = copy.deepcopy(model.state_dict())
         train_head(linear, features, cells, recipe, progress, lambda: None)

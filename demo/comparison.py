@@ -46,8 +46,8 @@ class Judged:
 
     @property
     def decided(self) -> int:
-        """How many images have a known cell."""
-        return int((self.targets >= 0).any(1).sum())
+        """How many images have a known cell, of whichever label."""
+        return _decided(self.targets)
 
     def telling(self) -> np.ndarray:
         """Bool (L,): the labels whose known absences were looked for, and are not mostly what the old model proposed.
@@ -63,6 +63,15 @@ class Judged:
         """Bool (L,): the labels that both models have; all of them where those have no known presence."""
         shared = np.isfinite(self.old).all(0)
         return shared if (self.targets[:, shared] == 1).any() else np.ones_like(shared)
+
+
+def _decided(targets: np.ndarray) -> int:
+    return int((targets >= 0).any(1).sum())
+
+
+def are_enough(targets: np.ndarray, is_valid: np.ndarray) -> bool:
+    """Whether the held-out ones of N images, bool (N,), with targets (N, L) of 1, 0, -1 are judged alone."""
+    return _decided(targets) >= FOLDS_BELOW and _decided(targets[is_valid]) >= JUDGED_FROM
 
 
 def choose_thresholds(
@@ -97,7 +106,10 @@ def choose_thresholds(
 
 
 def compare(judged: Judged, threshold: float, names: tuple[str, ...], seed: int) -> dict[str, Any]:
-    """The `comparison` of `metrics.json`: both models and *predict nothing* on the judged images, JSON-ready."""
+    """The `comparison` of `metrics.json`: both models and *predict nothing* on the judged images, JSON-ready.
+
+    Its images are those with a known cell of a label that is compared: the figures are of no others.
+    """
     columns = judged.compared()
     targets, new = judged.targets[:, columns], judged.new[:, columns]
     old = np.nan_to_num(judged.old[:, columns])
@@ -113,7 +125,7 @@ def compare(judged: Judged, threshold: float, names: tuple[str, ...], seed: int)
     flips, silent = flipped(judged, threshold)
     return {
         "by": judged.by,
-        "images": judged.decided,
+        "images": _decided(targets),
         "known_cells": after["known_cells"],
         "labels": len(kept),
         "threshold": {"new": threshold, "old": judged.old_threshold},

@@ -2,14 +2,17 @@
 
 PyTorch's own figures are 43 % more training steps a second on an A100, over 163 models
 (https://pytorch.org/get-started/pytorch-2-x/); compiling forward and backward takes a minute or so. Which of the two
-is more goes by arithmetic and not by a watch: same seed, same machine, same metrics. Not measured here.
+is more goes by arithmetic and not by a watch: same seed, same machine, same metrics. Not measured here. Where it cannot
+be, for want of a C compiler or for what a compiler makes of a model, the run goes on as any other.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import torch
+from torch._dynamo.exc import TorchDynamoException
 from torch.utils.flop_counter import FlopCounterMode
 
 from demo import zero
@@ -27,7 +30,24 @@ def forward_of(model: torch.nn.Module, device: str, pixels: tuple[int, int, int]
     # on ZeroGPU each call would compile anew
     if device != "cuda" or zero.IS_HERE or training_flops(model, pixels) * images < PAYS_FROM:
         return model
-    return torch.compile(model)
+    return where_it_can_be(torch.compile(model), model)
+
+
+def where_it_can_be(compiled: Callable, model: Callable) -> Callable:
+    """What gives the logits of `compiled`, which is compiled when it is first called, or of `model` once that fails."""
+    forward = compiled
+
+    def logits(pixels: torch.Tensor) -> torch.Tensor:
+        nonlocal forward
+        try:
+            return forward(pixels)
+        except TorchDynamoException as error:
+            why = str(error).strip().partition("\n")[0]
+            print(f"note: the model could not be compiled, and is trained without: {why}", file=sys.stderr)
+            forward = model
+        return forward(pixels)
+
+    return logits
 
 
 def training_flops(model: torch.nn.Module, pixels: tuple[int, int, int]) -> float:

@@ -6,6 +6,7 @@ augmented photos with what is said of them. Trains nothing and leaves the out fo
 
 from __future__ import annotations
 
+import argparse
 import io
 import sys
 from collections.abc import Sequence
@@ -16,13 +17,12 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from demo import head
-from demo.checkpoint import Checkpoint
 from demo.dataset import KNOWN, SOFT, UNUSED, Cells, TrainingPhotos, read_image, unreadable
 from demo.durable import make_folder, put
 from demo.errors import BadInput
-from demo.evaluate import Photos
+from demo.plan import Plan
 from demo.tables import Merged
-from demo.training import Recipe, cell_loss
+from demo.training import cell_loss
 
 KINDS = {"known": KNOWN, "soft": SOFT, "unused": UNUSED}
 COLUMNS, TILES, SIDE, CAPTION = 4, 12, 240, 64
@@ -46,37 +46,28 @@ def list_bad_rows(problems: Sequence[str], rows: Sequence[Merged], unit: str) ->
     return good
 
 
-def check(photos: Photos, base: Checkpoint, origins: head.Origins, recipe: Recipe, unknown: str, grid: Path) -> None:
+def check(plan: Plan, flags: argparse.Namespace, grid: Path) -> None:
     """Say what there is, walk one photo through, and write the picture `grid`. Raises BadInput where it cannot be."""
-    targets, is_trained = photos.targets, ~photos.is_valid
+    photos, recipe, targets = plan.photos, plan.recipe, plan.photos.targets
     print(f"{len(photos)} images, {int(photos.is_valid.sum())} held out, {targets.shape[1]} labels")
     print("cells: {} present, {} absent, {} unknown".format(*((targets == value).sum() for value in (1, 0, -1))))
-    training = photos.where(is_trained)
-    if not len(training):
-        print("no image may be trained on")
-        return
-    cells = Cells.build(training.targets, unknown)
-    augmented = TrainingPhotos(training.paths, cells, base.preprocess, recipe.seed, recipe.mosaic, recipe.min_crop)
-    walk(training, base, origins, augmented, recipe, unknown)
+    training = photos.where(~photos.is_valid)
+    cells, preprocess = Cells.build(training.targets, flags.unknown), plan.base.preprocess
+    augmented = TrainingPhotos(training.paths, cells, preprocess, recipe.seed, recipe.mosaic, recipe.min_crop)
+    walk(plan, augmented, flags)
     try:
         make_folder(grid.resolve().parent)
-        put(grid, picture(augmented, tuple(origins), training.file_names))
+        put(grid, picture(augmented, tuple(plan.origins), training.file_names))
     except OSError as error:
         raise BadInput(f"{grid} cannot be written.", f"{error.strerror}.", "Name another --out.") from error
     print(f"{grid}: {min(TILES, len(training))} augmented photos with what is said of them")
 
 
-def walk(
-    training: Photos,
-    base: Checkpoint,
-    origins: head.Origins,
-    augmented: TrainingPhotos,
-    recipe: Recipe,
-    unknown: str,
-) -> None:
+def walk(plan: Plan, augmented: TrainingPhotos, flags: argparse.Namespace) -> None:
     """Print every step of the first photo that decides something: file, image, pixels, features, scores, loss."""
+    training, base = plan.photos.where(~plan.photos.is_valid), plan.base
     row = int((training.targets >= 0).any(1).argmax())
-    path, target = training.paths[row], training.targets[row : row + 1]
+    path = training.paths[row]
     image = read_image(path)
     print(f"{training.file_names[row]}:")
     _step("file", f"{path.stat().st_size} bytes")
@@ -91,12 +82,15 @@ def walk(
     _step("old logits", f"{_shape(logits[0])}, {_range(logits)}")
     scores = (logits.softmax(-1) if base.single_label else logits.sigmoid()).numpy()
     _step("old scores", f"{_shape(logits[0])}, {_range(scores)}")
-    teacher = head.teacher_scores(scores, base, origins)
-    cells = Cells.build(target, unknown, teacher)
-    counts = (f"{(cells.kind == kind).sum()} {name}" for name, kind in KINDS.items())
-    _step("targets", f"{target.shape[1:]} {target.dtype}, {_range(cells.values)}; cells: {', '.join(counts)}")
+    teacher = head.teacher_scores(scores, base, plan.origins)
+    # of all photos: what a fresh label's unknown cell teaches depends on whether another one decides it
+    of_all = np.broadcast_to(teacher, training.targets.shape)
+    cells = Cells.build(training.targets, flags.unknown, of_all, flags.teacher_share)
+    values, kind = cells.values[row], cells.kind[row]
+    counts = (f"{(kind == which).sum()} {name}" for name, which in KINDS.items())
+    _step("targets", f"{values.shape} {values.dtype}, {_range(values)}; cells: {', '.join(counts)}")
     start = torch.logit(torch.from_numpy(np.nan_to_num(teacher, nan=0.5)), eps=1e-6)
-    loss = cell_loss(start, torch.from_numpy(cells.values), torch.from_numpy(cells.kind), recipe)
+    loss = cell_loss(start, torch.from_numpy(values)[None], torch.from_numpy(kind)[None], plan.recipe)
     _step("loss", f"{loss.item():.4f} before training")
 
 

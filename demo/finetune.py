@@ -29,7 +29,7 @@ from demo.checkpoint import Checkpoint, save_checkpoint, serialized
 from demo.dataset import Cells, PlainPhotos, TrainingPhotos, loader, require_readable
 from demo.distributed import Group, joined
 from demo.durable import put
-from demo.errors import EXIT_BAD_INPUT, EXIT_DONE, BadInput, DemoError, Interrupted, TableError, command
+from demo.errors import EXIT_BAD_INPUT, EXIT_DONE, BadInput, DemoError, Interrupted, command
 from demo.evaluate import merged, read_rows, score_paths, show
 from demo.flags import parse_flags
 from demo.losses import check_finite, check_logits
@@ -37,7 +37,7 @@ from demo.outcome import Scores, judge, measure
 from demo.plan import Plan, make_plan
 from demo.progress import Progress
 from demo.report import REPORT
-from demo.run_folder import STATE, STATE_WEIGHTS, Stop, prepare
+from demo.run_folder import STATE, STATE_WEIGHTS, Stop, prepare, require_free
 from demo.tagger import Tagger, choose_device
 from demo.training import BackboneTraining, predict, train_head
 
@@ -63,12 +63,6 @@ def _run(flags: argparse.Namespace, device: str, group: Group) -> int:
     with group.one_a_machine_first():
         plan = make_plan(flags, rows, device)
     photos, training = plan.photos, plan.training
-    if not (training.targets >= 0).any():
-        raise TableError(
-            f"{flags.csv} decides no cell of the {len(plan.origins)} labels in a row that may be trained on.",
-            "All its rows are held out (is_valid) or name other labels." if len(photos) else "",
-            "Save more corrections: about one in five is held out.",
-        )
     require_readable(photos.paths + plan.replayed)
     folder = Path(flags.out)
     fingerprint = prepare(folder, flags, plan)
@@ -153,9 +147,11 @@ def fine_tune(
     moved = [row for row, old in enumerate(origins.values()) if base.single_label or len(old) != 1 or untaught[row]]
     shares = SHARES if flags.blend is None else (flags.blend,)
     with threads_for(linear):
+        every = list(dict.fromkeys((1.0, *shares)))  # all of the new weights teach, whatever is tried
         groups, how = plan.digests[learned], (recipe, progress, stop)
-        cells = folds.self_taught(linear, features, cells, teacher, training.targets, groups, moved, *how)
-        out_of_fold = folds.out_of_fold(linear, features, cells, training.targets, groups, moved, shares, *how)
+        of_folds = folds.out_of_fold(linear, features, cells, training.targets, groups, moved, every, *how)
+        out_of_fold = dict(zip(every, of_folds, strict=True))
+        cells = folds.self_taught(cells, teacher, training.targets, out_of_fold[1.0])
         head.calibrate_bias(linear, features, cells, moved)
         before = _copy(model)
         train_head(linear, features, cells, recipe, progress, stop)
@@ -184,7 +180,7 @@ def fine_tune(
     new, tried = replace(start, model=model.eval(), ref=str(folder)), {}
     # what the head says of features is what the model says, where they are still its own and both are fp32
     is_frozen = not recipe.epochs and not flags.half and recipe.device == "cpu"
-    for share, of_folds in zip(shares, out_of_fold, strict=True):
+    for share in shares:
         blend(model, before, trained, share, flags.half)
         if is_frozen:
             with torch.inference_mode():
@@ -193,7 +189,7 @@ def fine_tune(
             title = "new model" if len(shares) == 1 else f"{share:.0%} of it"
             scores = scored(new, photos.where(measured).paths, title)
         unseen = np.full(photos.targets.shape, np.nan, np.float32)
-        unseen[is_trained] = of_folds[: is_trained.sum()]
+        unseen[is_trained] = out_of_fold[share][: is_trained.sum()]
         if split == "valid":
             unseen[measured] = scores
         tried[share] = Scores(split, scores, unseen, old_scores)
@@ -204,7 +200,7 @@ def fine_tune(
     blend(model, before, trained, share, flags.half)
     weights = hashlib.sha256(serialized(model, flags.half)).hexdigest()
     new = replace(new, identity=f"local:{folder.resolve().name}@{weights[:12]}")
-    new = measure(new, old, photos, tried[share], tried[shares[0]], flags)
+    new = measure(new, old, photos, tried[share], tried[shares[0]], flags, backbone_moved=bool(recipe.epochs))
     new.metrics["blend"] = {"share": share, "tried": compared}
     by_name = dict(zip(photos.file_names, photos.paths, strict=True))
     put(folder / REPORT, report.page(new.metrics, progress.history, by_name).encode(errors="replace"))
@@ -231,7 +227,9 @@ def _check(flags: argparse.Namespace, device: str) -> int:
     rows = merged(table)
     good = dry_run.list_bad_rows(table.problems, rows, table.unit)
     plan = make_plan(flags, good, device)
-    dry_run.check(plan.photos, plan.base, plan.origins, plan.recipe, flags.unknown, Path(f"{flags.out}-check.png"))
+    require_readable(plan.replayed)
+    require_free(Path(flags.out), flags, plan)
+    dry_run.check(plan, flags, Path(f"{flags.out}-check.png"))
     return EXIT_BAD_INPUT if table.problems or len(good) < len(rows) else EXIT_DONE
 
 

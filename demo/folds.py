@@ -69,31 +69,20 @@ def out_of_fold(
     return scores
 
 
-def self_taught(
-    start: torch.nn.Linear,
-    features: torch.Tensor,
-    cells: Cells,
-    teacher: np.ndarray,
-    targets: np.ndarray,
-    groups: Sequence[str],
-    moved: Sequence[int],
-    recipe: Recipe,
-    progress: Progress,
-    stop: Callable[[], None],
-) -> Cells:
+def self_taught(cells: Cells, teacher: np.ndarray, targets: np.ndarray, expected: np.ndarray) -> Cells:
     """The cells, with unknown ones of fresh labels as heads that did not see their photo expect them.
 
     `Cells.build` has these absent, which is wrong for each one whose photo shows the label after all. In its place
     stands the out-of-fold score times the share of absences among the label's known cells: the more of these were
     decided, the more can be believed; heads that were shown presences alone find a label everywhere, and it stays
     absent. After the selective loss of Ben-Baruch et al., "Multi-label Classification with Partial Annotations using
-    Class-aware Selective Loss", CVPR 2022, which leaves likely presences out. teacher: (N, L), NaN where the old
-    model has no word; the rest as for `out_of_fold`.
+    Class-aware Selective Loss", CVPR 2022, which leaves likely presences out.
+
+    teacher, targets, expected: (N, L); the old model's scores, NaN where it has no word, 1, 0, -1, and scores of
+    `out_of_fold`. These judge, too, by heads that learned from the cells as they were before: one that learns from
+    what came of a photo's decisions has seen it. So the judged heads are a little less taught than the saved one.
     """
     untaught = (cells.kind == SOFT) & np.isnan(teacher)
-    if not untaught.any():
-        return cells
-    (expected,) = out_of_fold(start, features, cells, targets, groups, moved, (1.0,), recipe, progress, stop)
     absent = (targets == 0).sum(0) / np.maximum((targets >= 0).sum(0), 1)
     values = np.where(untaught, np.nan_to_num(expected * absent), cells.values)
     return replace(cells, values=values.astype(np.float32))

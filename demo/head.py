@@ -97,16 +97,14 @@ def with_vocabulary(checkpoint: Checkpoint, origins: Origins) -> Checkpoint:
 def teacher_scores(scores: np.ndarray, checkpoint: Checkpoint, origins: Origins) -> np.ndarray:
     """What the old model says of the new vocabulary: (N, len(origins)) float32, NaN for fresh labels.
 
-    scores: (N, old labels) of the old model. A label that joins several takes their sum where the head was a
-    softmax (they exclude each other), else their maximum.
+    scores: (N, old labels) of the old model, which has its old head still. A label that joins several takes their
+    sum where the head was a softmax (they exclude each other), else their maximum. Rows of zeros say nothing: their
+    labels wait for their first corrections, and are as fresh as those that the model lacks.
     """
     join = np.sum if checkpoint.single_label else np.max
-    columns = [
-        join(scores[:, [checkpoint.labels.positions[name] for name in sources]], axis=1)
-        if sources
-        else np.full(len(scores), np.nan)
-        for sources in origins.values()
-    ]
+    positions, taught = checkpoint.labels.positions, linear_head(checkpoint).weight.any(1).tolist()
+    heard = [[positions[name] for name in old if taught[positions[name]]] for old in origins.values()]
+    columns = [join(scores[:, rows], axis=1) if rows else np.full(len(scores), np.nan) for rows in heard]
     return np.clip(np.stack(columns, axis=1), 0, 1).astype(np.float32)
 
 

@@ -15,7 +15,17 @@ import numpy as np
 
 from demo import suspects
 from demo.checkpoint import Checkpoint
-from demo.comparison import FOLDS_BELOW, JUDGED_FROM, Judged, choose_thresholds, compare, summary, verdict, warnings
+from demo.comparison import (
+    FOLDS_BELOW,
+    JUDGED_FROM,
+    Judged,
+    are_enough,
+    choose_thresholds,
+    compare,
+    summary,
+    verdict,
+    warnings,
+)
 from demo.evaluate import Photos, evaluation
 from demo.labels import LabelSet
 from demo.metrics import report
@@ -46,7 +56,13 @@ def judge(photos: Photos, scores: Scores, old_threshold: float) -> tuple[np.ndar
 
 
 def measure(
-    new: Checkpoint, old: Checkpoint, photos: Photos, scores: Scores, learned: Scores, flags: argparse.Namespace
+    new: Checkpoint,
+    old: Checkpoint,
+    photos: Photos,
+    scores: Scores,
+    learned: Scores,
+    flags: argparse.Namespace,
+    backbone_moved: bool = False,
 ) -> Checkpoint:
     """The checkpoint with its thresholds and its `metrics.json`.
 
@@ -63,6 +79,11 @@ def measure(
     if scores.split == "valid":
         of_old = np.nan_to_num(scores.old[rows])
         figures_of_old = report(of_old, photos.targets[rows], names, old.threshold)["metrics"]
+    if backbone_moved and judged.by == "folds":
+        notes.append(
+            "The images that were trained on are judged by heads on the backbone before it moved, not by the model "
+            f"that is saved. Hold out {JUDGED_FROM} images (is_valid) of at least {FOLDS_BELOW} to have that judged."
+        )
     comparison = compare(judged, threshold, names, flags.seed)
     found = find_suspects(photos, learned, names)
     result |= {
@@ -82,10 +103,8 @@ def measure(
 
 def judged_rows(photos: Photos, scores: Scores) -> tuple[np.ndarray, str]:
     """Bool (N,): the held-out rows, or on few images all that some model did not see; and how they were scored."""
-    decided = (photos.targets >= 0).any(1)
-    scored = np.isfinite(scores.unseen).all(1)
-    few = decided.sum() < FOLDS_BELOW or (decided & photos.is_valid).sum() < JUDGED_FROM
-    rows = scored if few else photos.is_valid
+    is_scored = np.isfinite(scores.unseen).all(1)
+    rows = photos.is_valid if are_enough(photos.targets, photos.is_valid) else is_scored
     return rows, "folds" if (rows & ~photos.is_valid).any() else "valid"
 
 

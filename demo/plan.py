@@ -17,13 +17,15 @@ import numpy as np
 
 from demo import head, images, tables
 from demo.checkpoint import Checkpoint, load_checkpoint, with_input
+from demo.comparison import are_enough
 from demo.errors import BadInput, TableError
 from demo.evaluate import Photos, hashes, photos_of
 from demo.losses import label_weights
 from demo.training import LR_BACKBONE, Recipe
 
 HEAD_ONLY_BELOW, NORMS_BELOW = 100, 500
-"""The ladder of `--train auto`: images under which only the head, only head, norms and biases move."""
+"""The ladder of `--train auto`: images under which only the head, only head, norms and biases move. Where too few are
+held out, the head alone does: what moves besides it could not be measured on images that it did not see."""
 
 EPOCHS = 8
 REPLAYED_PER_PHOTO = 4
@@ -72,7 +74,13 @@ def make_plan(flags: argparse.Namespace, rows: list[tables.Merged], device: str)
     if flags.image_size or flags.crop_mode:
         base = with_input(load_checkpoint(flags.model), flags.image_size, flags.crop_mode)
     photos = photos_of(rows, Path(flags.csv), list(origins), base.labels.names, origins)
-    recipe = _recipe(flags, int((~photos.is_valid).sum()), tuple(origins), device)
+    if not (photos.targets[~photos.is_valid] >= 0).any():
+        raise TableError(
+            f"{flags.csv} decides no cell of the {len(origins)} labels in a row that may be trained on.",
+            "All its rows are held out (is_valid) or name other labels." if len(photos) else "",
+            "Save more corrections: about one in five is held out.",
+        )
+    recipe = _recipe(flags, photos, tuple(origins), device)
     digests = hashes(photos.paths)
     replayed = _replayed(photos, digests, flags) if flags.replay else {}
     return Plan(base, old, origins, photos, recipe, list(replayed.values()), np.array([*digests, *replayed]))
@@ -103,10 +111,11 @@ def _origins(flags: argparse.Namespace, base: Checkpoint, rows: list[tables.Merg
     return origins | {name: [name] if name in base.labels.positions else [] for name in new}
 
 
-def _recipe(flags: argparse.Namespace, photos: int, names: Sequence[str], device: str) -> Recipe:
-    train = flags.train
+def _recipe(flags: argparse.Namespace, photos: Photos, names: Sequence[str], device: str) -> Recipe:
+    train, count = flags.train, int((~photos.is_valid).sum())
     if train == "auto":
-        train = "head" if photos < HEAD_ONLY_BELOW else "norm" if photos < NORMS_BELOW else "full"
+        is_measured = are_enough(photos.targets, photos.is_valid)
+        train = "head" if count < HEAD_ONLY_BELOW or not is_measured else "norm" if count < NORMS_BELOW else "full"
     epochs = EPOCHS if flags.epochs is None else flags.epochs
     return Recipe(
         train=train,

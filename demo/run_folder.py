@@ -65,6 +65,17 @@ class Stop:
 
 def prepare(folder: Path, flags: argparse.Namespace, plan: Plan) -> str:
     """Make the out folder and give this run's fingerprint. Raises BadInput for a folder with other things in it."""
+    fingerprint = require_free(folder, flags, plan)
+    try:
+        make_folder(folder.resolve())
+    except OSError as error:
+        raise _not_made(folder, error) from error
+    sweep(folder)
+    return fingerprint
+
+
+def require_free(folder: Path, flags: argparse.Namespace, plan: Plan) -> str:
+    """Give the fingerprint of a run that this folder, where there is one, is for; raises BadInput where it is not."""
     told = {key: value for key, value in sorted(vars(flags).items()) if key not in _BY_CONTENT}
     photos, weights = plan.photos, (plan.recipe.weight, plan.recipe.pos_weight)
     cells = hashlib.sha256(photos.targets.tobytes() + photos.is_valid.tobytes()).hexdigest()
@@ -76,15 +87,16 @@ def prepare(folder: Path, flags: argparse.Namespace, plan: Plan) -> str:
             photos.file_names,
             cells,
             [None if weight is None else weight.tolist() for weight in weights],
-            plan.digests[len(photos) :].tolist(),
+            plan.digests.tolist(),
         ]
     )
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
     try:
-        make_folder(folder.resolve())
         held = {path.name for path in folder.iterdir() if not path.name.startswith(WRITING)}
+    except FileNotFoundError:
+        held = set()
     except OSError as error:
-        raise BadInput(f"--out {folder} cannot be made.", f"{error.strerror}.", "Name a new folder.") from error
+        raise _not_made(folder, error) from error
     if CONFIG in held:
         raise BadInput(f"--out {folder} already holds a checkpoint.", next_step="Name a new folder.")
     if held - {LOG} and not flags.resume:
@@ -96,5 +108,8 @@ def prepare(folder: Path, flags: argparse.Namespace, plan: Plan) -> str:
             f"{folder} was begun with other flags, another model or other corrections.",
             next_step="Use those, or a new folder.",
         )
-    sweep(folder)
     return fingerprint
+
+
+def _not_made(folder: Path, error: OSError) -> BadInput:
+    return BadInput(f"--out {folder} cannot be made.", f"{error.strerror}.", "Name a new folder.")

@@ -33,7 +33,7 @@ LR_BACKBONE = {"norm": 1e-3, "full": 1e-4}
 """The backbone's highest rate by what moves: norms and biases, a few numbers a layer, want larger steps."""
 
 NORM_HEAD_SHARE = 0.1
-"""Of the head's rate, beside norms and biases: it has learned already, and at its full rate what it knows of the few
+"""Of the head's rate, beside norms and biases, where it has learned already: at its full rate what it knows of the few
 photos that this phase is for is worn off by their crops (benchmarks/finetune.py)."""
 
 MIN_HEAD_STEPS = 300
@@ -286,7 +286,8 @@ class BackboneTraining:
     def _set_rates(self) -> None:
         """Rates as shares of 1, which timm's schedulers multiply by: the head's own, the backbone's by depth."""
         head = {id(parameter) for parameter in self.model.get_classifier().parameters()}
-        lr_head = self.recipe.lr_head * (NORM_HEAD_SHARE if self.recipe.train == "norm" else 1)
+        has_learned = self.recipe.train == "norm" and self.recipe.head_epochs > 0
+        lr_head = self.recipe.lr_head * (NORM_HEAD_SHARE if has_learned else 1)
         for group in self.optimizer.param_groups:
             in_head = any(id(parameter) in head for parameter in group["params"])
             depth = group.get("lr_scale", 1.0)

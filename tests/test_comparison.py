@@ -10,6 +10,7 @@ from sklearn.metrics import average_precision_score
 
 from demo.comparison import (
     Judged,
+    are_enough,
     choose_thresholds,
     compare,
     difference,
@@ -136,6 +137,28 @@ def test_labels_that_the_old_model_does_not_have_are_no_part_of_the_comparison()
     assert comparison["difference"]["map"]["value"] == 0
     assert comparison["per_label"]["bird"]["before"] is None
     assert comparison["per_label"]["bird"]["after"] > 0.5
+
+
+def test_images_that_decide_labels_of_the_new_model_alone_carry_no_verdict():
+    case = judged(60, 1.5, 0.5)
+    old, targets = case.old.copy(), case.targets.copy()
+    old[:, 2] = np.nan
+    targets[2:, :2] = -1
+    targets[0, 0] = 1
+    case = Judged(case.new, old, targets, 0.5, "valid")
+    comparison = compare(case, 0.5, NAMES, seed=0)
+    assert case.decided == 60
+    assert comparison["images"] == 2
+    assert verdict(comparison) == "unmeasured"
+    assert "on 2 held-out images" in summary(comparison)
+
+
+def test_held_out_images_are_enough_from_ten_of_fifty_decided_ones():
+    targets = np.float32([[1, -1]] * 50 + [[-1, -1]] * 50)
+    numbers = np.arange(100)
+    assert are_enough(targets, numbers >= 40)
+    assert not are_enough(targets, numbers >= 41)
+    assert not are_enough(targets[1:], numbers[1:] >= 40)
 
 
 def test_an_old_model_that_has_none_of_the_labels_counts_as_silent():

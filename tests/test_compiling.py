@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.frozen import recipe
 from demo import training, zero
-from demo.compiling import PAYS_FROM, forward_of, training_flops
+from demo.compiling import PAYS_FROM, forward_of, training_flops, where_it_can_be
 from demo.dataset import Cells, TrainingPhotos
 from demo.progress import Progress
 from demo.training import BackboneTraining
@@ -36,13 +36,36 @@ def test_a_training_costs_three_times_a_forward_pass(model):
 
 def test_only_a_long_run_on_a_gpu_is_compiled(model, monkeypatch):
     enough = int(PAYS_FROM / training_flops(model, PIXELS)) + 1
-    compiled = forward_of(model, "cuda", PIXELS, enough)
-    assert compiled is not model
-    assert compiled._orig_mod is model
+    monkeypatch.setattr(torch, "compile", lambda model: lambda pixels: ("compiled", model))
+    assert forward_of(model, "cuda", PIXELS, enough)(None) == ("compiled", model)
     assert forward_of(model, "cuda", PIXELS, enough - 2) is model
     assert forward_of(model, "cpu", PIXELS, enough) is model
     monkeypatch.setattr(zero, "IS_HERE", True)
     assert forward_of(model, "cuda", PIXELS, enough) is model
+
+
+def test_what_cannot_be_compiled_is_trained_uncompiled(model, capsys):
+    asked, pixels = [], torch.ones(2, *PIXELS)
+
+    def no_compiler(graph: object, inputs: object) -> None:
+        asked.append(graph)
+        raise FileNotFoundError("no C compiler")
+
+    logits = where_it_can_be(torch.compile(model, backend=no_compiler), model)
+    for _ in range(2):
+        assert torch.equal(logits(pixels), model(pixels))
+    logits(pixels).sum().backward()
+    assert model[1].weight.grad.any()
+    assert len(asked) == 1
+    assert capsys.readouterr().err.count("could not be compiled") == 1
+
+
+def test_what_fails_while_it_runs_is_still_told(model):
+    def full_memory(pixels: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("full")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        where_it_can_be(full_memory, model)(torch.ones(2, *PIXELS))
 
 
 def test_a_compiled_model_is_trained_as_a_plain_one(make_checkpoint, image_folder, monkeypatch):

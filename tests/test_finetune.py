@@ -18,12 +18,14 @@ import timm
 import torch
 from PIL import Image
 
-from demo import evaluate, finetune
-from demo.checkpoint import load_checkpoint
+from demo import evaluate, finetune, splits
+from demo.checkpoint import load_checkpoint, save_checkpoint
 from demo.errors import CheckpointError, Interrupted
+from demo.outcome import Scores
 from demo.progress import PROGRESS
 from demo.run_folder import Stop, stop_file
 from demo.tagger import Tagger
+from tests.conftest import NAMES
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["--device", "cpu", "--workers", "0", "--batch-size", "8"]
@@ -165,6 +167,64 @@ def test_a_label_that_nobody_decided_waits_for_its_first_corrections(corrections
     taught = load_checkpoint(tmp_path / "second")
     images = [Image.open(tmp_path / f"{seed}.png").convert("RGB") for seed in range(24)]
     assert Tagger(taught, "cpu").scores(images)[:, castle].mean() == pytest.approx(0.5, abs=0.15)
+
+
+def measured(monkeypatch) -> list[Scores]:
+    """What the saved share of each fine-tune from here on said, in their order."""
+    kept, measure = [], finetune.measure
+
+    def keeping(new, old, photos, scores, *more, **named):
+        kept.append(scores)
+        return measure(new, old, photos, scores, *more, **named)
+
+    monkeypatch.setattr(finetune, "measure", keeping)
+    return kept
+
+
+def half_decided(folder: Path, label: str, flip: int = -1) -> Path:
+    """A CSV of twenty of the pictures, of which every other one decides a label; the row `flip` says the opposite."""
+    rows = []
+    for number in range(20):
+        said = [label] if number % 4 and number % 2 == 0 else []
+        denied = [label] if number % 4 == 0 else []
+        cat = ["cat"] if number % 2 else []
+        said, denied = (denied, said) if number == flip else (said, denied)
+        rows.append(row(f"{number}.png", said + cat, denied))
+    return write_rows(folder / "half.csv", rows)
+
+
+def test_a_label_that_waits_for_corrections_is_learned_as_one_that_the_model_lacks(
+    corrections, tmp_path, tiny_checkpoint, make_checkpoint, monkeypatch
+):
+    waiting = make_checkpoint(names=(*NAMES, "castle"))
+    lacking = load_checkpoint(tiny_checkpoint)
+    with torch.no_grad():
+        waiting.model.load_state_dict(lacking.model.state_dict() | {
+            "head.weight": torch.cat([lacking.model.head.weight, torch.zeros(1, 48)]),
+            "head.bias": torch.cat([lacking.model.head.bias, torch.tensor([-2.0])]),
+        })  # fmt: skip
+    save_checkpoint(tmp_path / "waiting", waiting)
+    kept, csv_path = measured(monkeypatch), half_decided(tmp_path, "castle")
+    for name, model in (("a", tmp_path / "waiting"), ("b", tiny_checkpoint)):
+        assert run(csv_path, tmp_path / name, model) == 0
+    one, other = (load_checkpoint(tmp_path / name).model.state_dict() for name in "ab")
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+    assert all(np.isnan(scores.old[:, 12]).all() for scores in kept)
+
+
+def test_what_judges_a_photo_learned_nothing_that_came_of_its_decisions(
+    corrections, tmp_path, tiny_checkpoint, monkeypatch
+):
+    """Of a label that the model lacks, other photos' unknown cells are expected by heads that saw this photo."""
+    monkeypatch.setattr(splits, "folds", lambda targets, *_, **__: np.arange(len(targets)) % 5)
+    kept, flipped = measured(monkeypatch), 6
+    for name, flip in (("as it was", -1), ("flipped", flipped)):
+        csv_path = half_decided(tmp_path, "castle", flip)
+        assert run(csv_path, tmp_path / name, tiny_checkpoint, "--blend", "0.9") == 0
+    before, after = (scores.unseen for scores in kept)
+    np.testing.assert_array_equal(before[flipped], after[flipped])
+    assert np.abs(before - after)[:, 12].max() > 1e-3
 
 
 def test_a_label_map_starts_a_new_vocabulary(corrections, tmp_path, tiny_checkpoint):
@@ -326,7 +386,55 @@ def test_a_dry_run_lists_every_bad_row_with_its_line_and_goes_on_with_the_others
     assert "  loss " in told.out
     corrections.write_text("\n".join([lines[0], *gone]) + "\n")
     assert run(corrections, tmp_path / "out", tiny_checkpoint, "--check") == 2
-    assert "no image may be trained on" in capsys.readouterr().out
+    assert "decides no cell" in capsys.readouterr().err
+
+
+def test_a_dry_run_refuses_with_the_same_words_what_the_run_would_refuse(
+    corrections, tmp_path, tiny_checkpoint, capsys
+):
+    """All held out, nothing decided, a folder of something else; and images that cannot be replayed."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mine.txt").write_text("keep")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "1.png").write_bytes(b"not a picture")
+    held_out = write_rows(tmp_path / "held.csv", [row("0.png", ["cat"], is_valid=True), row("1.png", [])])
+    undecided = write_rows(tmp_path / "nothing.csv", [row("0.png", []), row("1.png", ["cat"], is_valid=True)])
+    cases = [
+        (held_out, "out", []),
+        (undecided, "out", []),
+        (corrections, "mine", []),
+        (corrections, "mine", ["--resume"]),
+        (corrections, "mine/mine.txt", []),
+    ]
+    for csv_path, out, more in cases:
+        said = []
+        for check in ([], ["--check"]):
+            assert run(csv_path, tmp_path / out, tiny_checkpoint, *more, *check) == 2, (csv_path, out, more)
+            said.append(next(line for line in capsys.readouterr().err.splitlines() if not line.startswith("note:")))
+        assert said[0] == said[1]
+        assert not (tmp_path / "out").exists()
+    assert run(corrections, tmp_path / "out", tiny_checkpoint, "--check", "--replay", str(tmp_path / "broken")) == 2
+    assert str(tmp_path / "broken" / "1.png") in capsys.readouterr().err
+    assert run(corrections, tmp_path / "new" / "out", tiny_checkpoint, "--check") == 0
+    assert not (tmp_path / "new" / "out").exists()
+
+
+def test_a_dry_run_shows_the_cells_that_training_would_have(corrections, tmp_path, tiny_checkpoint, capsys):
+    """The first photo does not decide the label that the model lacks: another one does."""
+    rows = [row("1.png", ["cat"]), row("2.png", ["castle"])]
+    csv_path = write_rows(tmp_path / "two.csv", rows)
+    assert run(csv_path, tmp_path / "out", tiny_checkpoint, "--check") == 0
+    assert "1 known, 12 soft, 0 unused" in capsys.readouterr().out
+    old = Tagger(load_checkpoint(tiny_checkpoint), "cpu").scores([Image.open(tmp_path / "1.png").convert("RGB")])[0]
+    for share, highest in (("0", 1.0), ("1", old.max())):
+        assert run(csv_path, tmp_path / "out", tiny_checkpoint, "--check", "--teacher-share", share) == 0
+        assert f"targets           (13,) float32, 0 to {highest:.3g};" in capsys.readouterr().out
+
+
+def test_where_the_moved_backbone_was_not_judged_that_is_said(corrections, tmp_path, tiny_checkpoint, capsys):
+    for train, count in (("full", 1), ("head", 0)):
+        assert run(corrections, tmp_path / train, tiny_checkpoint, "--train", train, "--epochs", "1") == 0
+        assert capsys.readouterr().err.count("before it moved, not by the model that is saved") == count
 
 
 def test_without_marked_rows_a_fifth_is_held_out_and_evaluate_takes_the_same(corrections, tmp_path, tiny_checkpoint):
@@ -402,6 +510,21 @@ def test_a_run_that_died_while_saving_goes_on(corrections, tmp_path, tiny_checkp
     assert "No space left" in capsys.readouterr().err
     assert run(corrections, tmp_path / "out", tiny_checkpoint, *arguments, "--resume") == 0
     load_checkpoint(tmp_path / "out")
+
+
+def test_another_photo_of_the_same_name_is_another_run(
+    corrections, tmp_path, tiny_checkpoint, make_image, monkeypatch, capsys
+):
+    arguments = ["--train", "full", "--epochs", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune, "blend", lambda *_: (_ for _ in ()).throw(Interrupted("Interrupted.")))
+        assert run(corrections, tmp_path / "out", tiny_checkpoint, *arguments) == 130
+    kept = (tmp_path / "3.png").read_bytes()
+    (tmp_path / "3.png").write_bytes(make_image(300))
+    assert run(corrections, tmp_path / "out", tiny_checkpoint, *arguments, "--resume") == 2
+    assert "was begun with other flags, another model or other corrections" in capsys.readouterr().err
+    (tmp_path / "3.png").write_bytes(kept)
+    assert run(corrections, tmp_path / "out", tiny_checkpoint, *arguments, "--resume") == 0
 
 
 def test_another_label_map_is_another_run(corrections, tmp_path, tiny_checkpoint, monkeypatch):

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.frozen import recipe
 from demo.dataset import KNOWN, SOFT, Cells
-from demo.folds import self_taught
+from demo.folds import out_of_fold, self_taught
 from demo.progress import Progress
 
 PHOTOS = 120
@@ -30,7 +30,8 @@ def taught(tmp_path: Path):
         linear = torch.nn.Linear(8, 1)
         torch.nn.init.zeros_(linear.weight)
         cells, how = Cells.build(targets, unknown, teacher), (recipe("bce", 0), Progress(tmp_path), lambda: None)
-        return self_taught(linear, features, cells, teacher, targets, groups, [0], *how)
+        (expected,) = out_of_fold(linear, features, cells, targets, groups, [0], (1.0,), *how)
+        return self_taught(cells, teacher, targets, expected)
 
     return taught
 

@@ -142,6 +142,13 @@ def test_a_sigmoid_teacher_takes_the_highest_of_the_joined_labels(four: Checkpoi
     assert scores.dtype == np.float32
 
 
+def test_rows_of_zeros_say_nothing_whatever_their_bias(four: Checkpoint) -> None:
+    with torch.no_grad():
+        four.model.head.weight[[0, 2]] = 0
+    expected = [[0.3, np.nan, 0.3, np.nan], [0.2, np.nan, 0.6, np.nan]]
+    assert np.allclose(teacher_scores(SCORES, four, ORIGINS), expected, equal_nan=True)
+
+
 def test_a_teacher_of_no_images_gives_no_rows(four: Checkpoint) -> None:
     assert teacher_scores(SCORES[:0], four, ORIGINS).shape == (0, 4)
 
