@@ -71,6 +71,7 @@ function takeLabel(name) {
 }
 
 function labelKey(event) {
+  if (isComposing(event)) return;
   const marked = labelList.querySelector("[aria-selected=true]");
   const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
   if (event.key === "Escape") {

@@ -59,6 +59,7 @@ function ask(ref) {
 }
 
 function key(event) {
+  if (isComposing(event)) return;
   if (event.key === "ArrowDown" || event.key === "ArrowUp") {
     if (list.hidden) open();
     else reach(at + (event.key === "ArrowDown" ? 1 : -1));

@@ -17,6 +17,7 @@ let tags; // its Tags; undefined while there is no image
 let totals; // of all groups, as they are shown
 let roving; // the one chip that Tab reaches
 let announcement;
+let arrival = ""; // of the image that has come and was not told of yet, its place and name
 let afterSave; // what to do once the save that is under way is acknowledged
 let settled; // of the open image: what is saved, or what it came with
 const seen = new Set(); // revisions of what was pushed
@@ -79,12 +80,15 @@ function drawNumbers() {
 
 const SPOKEN = { active: tr("active"), candidate: tr("not active"), confirmed: tr("confirmed"), rejected: tr("rejected") };
 
-/** Say how many labels are active once the hand rests, and before that what became of a label without the focus. */
+/** Say how many labels are active once the hand rests; before that which image has come, or what became of a label without the focus. */
 function announce(name) {
   clearTimeout(announcement);
   const count = tr("{count} labels active", { count: totals.count });
   const about = name === undefined ? "" : `${tr("{label} {state}.", { label: name, state: SPOKEN[tags.state(name)] })} `;
-  announcement = setTimeout(() => (find(".announcer").textContent = about + count), 600);
+  announcement = setTimeout(() => {
+    find(".announcer").textContent = arrival + about + count;
+    arrival = "";
+  }, 600);
 }
 
 /** A control that was just disabled would drop the focus, and the keys with it. */
@@ -155,8 +159,10 @@ function load() {
   }
   if (pushed.revision) seen.add(pushed.revision);
   const inside = root.contains(document.activeElement);
+  if (tags && (pushed.scores !== undefined || pushed.clear)) remember();
   if (pushed.scores !== undefined) {
     value = pushed;
+    arrival = toldOf(value);
     tags = new Tags(value);
     settled = unsaved.get(digestOf(value))?.settled ?? said(value);
     choices = value.choices ?? choices; // Python knows none: they are this page's from before
@@ -177,6 +183,7 @@ function load() {
   const text = told(pushed.text);
   const then = state === "saved" ? afterSave : undefined;
   if (pushed.saved) acknowledged(pushed.saved);
+  if (state !== "busy" && (afterSave || pushed.turn === turn)) hold(false);
   if (state !== "busy") afterSave = undefined;
   if (pushed.scores !== undefined || pushed.clear) {
     makeSections();
@@ -185,6 +192,7 @@ function load() {
     field.value = "";
   }
   show(state === "busy" ? "busy" : tags ? "ready" : state === "done" ? "done" : "empty");
+  lookAtPicture();
   if (tags) drawCurve();
   if (tags) draw();
   say({ state, text });
@@ -243,16 +251,6 @@ function send(reviewed, then) {
   keep(reviewed);
   say({ state: "saving", text: tr("Saving…") });
   trigger("save");
-}
-
-function goOn() {
-  root.focus();
-  trigger("next");
-}
-
-function goBack() {
-  root.focus();
-  trigger("previous");
 }
 
 tellKeys();

@@ -2,7 +2,8 @@
 
 A handler pushes one of three values: an `EditorState` (a tagged image), a `Status` (a message that leaves the
 person's decisions alone) or None (no image). A handler that takes the editor as input gets `Decisions`, or None
-while there is no image. Two events: `editor.save(…)` for Save and Everything reviewed, `editor.next(…)`.
+while there is no image. Three events: `editor.save(…)` for Save and Everything reviewed, `editor.next(…)` and
+`editor.previous(…)`; these two say which `turn` they are, and until that is answered nothing can be decided.
 
 The browser sends back what it was given together with the slider and the decisions, and `Decisions` is worked out
 from that here, so nothing is remembered between requests and the vocabulary may change with every image. It
@@ -39,6 +40,7 @@ SCRIPTS = (
     "tag_editor_add.js",
     "tag_editor_groups.js",
     "tag_editor_curve.js",
+    "tag_editor_photo.js",
     "tag_editor_keys.js",
     "tag_editor.js",
 )
@@ -63,6 +65,8 @@ class EditorState:
     confirmed, rejected: decisions made before, also on labels that this model lacks.
     slider: where the slider starts, if not at the recommended threshold.
     note: a message to show, such as when this image was last saved.
+    name, place: the image's file, and where it stands among how many, counted from 1; empty where there is no such.
+    turn: of the press of Next or Previous that this answers; 0 for anything else.
     """
 
     key: str
@@ -78,6 +82,9 @@ class EditorState:
     rejected: Sequence[str] = ()
     slider: float | None = None
     note: str = ""
+    name: str = ""
+    place: tuple[int, int] | None = None
+    turn: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,12 +94,14 @@ class Status:
     text: a `Message` where it is to be translated.
     clear: take away the image that was there, as when the new one cannot be decoded.
     saved: what was, though the page may hold something else by now.
+    turn: as in `EditorState`.
     """
 
     state: Literal["saved", "error", "busy", "note", "done"]
     text: str
     clear: bool = False
     saved: Decisions | None = None
+    turn: int = 0
 
 
 @dataclass(frozen=True)
@@ -170,6 +179,9 @@ class TagEditor(Still):
             "reviewed": "listed",
             "state": "note",
             "text": for_page(value.note),
+            "name": value.name,
+            "place": value.place,
+            "turn": value.turn,
         }
 
     def preprocess(self, payload: Any) -> Decisions | None:

@@ -1,5 +1,14 @@
 // Adding a label: the autocomplete field and its list. Uses what tag_editor.js, which follows, declares.
 
+const REMEMBERED = 50;
+const labelsOfBefore = () => globalThis.tagloopLabels ?? []; // outlives the node, as `unsaved` does
+
+/** A label that the model lacks is offered on the images after, newest first: typed again it might be another one. */
+function remember() {
+  const names = tags.decided("confirmed").filter((name) => !tags.has(name));
+  globalThis.tagloopLabels = [...new Set([...names.reverse(), ...labelsOfBefore()])].slice(0, REMEMBERED);
+}
+
 function closeList() {
   list.hidden = true;
   list.replaceChildren();
@@ -7,14 +16,14 @@ function closeList() {
   field.removeAttribute("aria-activedescendant");
 }
 
-function option(name, known) {
+function option(name, about) {
   const item = document.createElement("li");
   item.role = "option";
   item.id = `${list.id}-${list.childElementCount}`;
   item.dataset.name = name;
   const [label, note] = [document.createElement("bdi"), document.createElement("small")];
   label.textContent = name;
-  note.textContent = known ? tags.scoreOf(name).toFixed(2) : tr("add as a new label");
+  note.textContent = about;
   item.append(label, note);
   list.append(item);
 }
@@ -24,8 +33,9 @@ const typed = () => field.value.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029
 function search() {
   closeList();
   if (!typed()) return;
-  for (const name of tags.search(typed())) option(name, true);
-  if (!tags.has(typed())) option(typed(), false);
+  const found = tags.search(typed(), labelsOfBefore());
+  for (const name of found) option(name, tags.has(name) ? tags.scoreOf(name).toFixed(2) : tr("new"));
+  if (!found.includes(typed())) option(typed(), tr("add as a new label"));
   list.hidden = false;
   field.ariaExpanded = true;
   mark(list.firstChild);
@@ -45,6 +55,7 @@ function add(name) {
 }
 
 function fieldKey(event) {
+  if (isComposing(event)) return;
   const marked = list.querySelector("[aria-selected=true]");
   const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
   if (event.key === "Escape") {

@@ -45,7 +45,8 @@ const COMMANDS = {
   "/": () => field.focus(),
   s: () => send("listed"),
   a: () => send("all"),
-  d: () => send("listed", goOn),
+  d: () => finish("listed"),
+  D: () => finish("all"),
   n: goOn,
   m: () => press(cutOut),
   b: () => press(take),
@@ -58,14 +59,16 @@ const COMMANDS = {
 function editorKey(event) {
   const command = event.ctrlKey || event.metaKey;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (root.dataset.view !== "ready" && key !== "n" && key !== "p") return;
+  const run = COMMANDS[event.shiftKey ? key.toUpperCase() : key] ?? COMMANDS[key];
+  const isBracket = (key === "[" || key === "]") && !event.metaKey && (event.altKey || !event.ctrlKey); // AltGr is both
+  if (isLeaving || (root.dataset.view !== "ready" && key !== "n" && key !== "p")) return;
   if (command && (key === "z" || key === "y")) {
     if (event.target === field && field.value) return;
     (key === "y" || event.shiftKey ? redo : undo).click();
-  } else if (command || event.altKey || event.target === field) {
+  } else if (event.target === field || ((command || event.altKey) && !isBracket)) {
     return;
-  } else if (COMMANDS[key]) {
-    COMMANDS[key]();
+  } else if (run) {
+    run();
   } else if (/^[1-9]$/.test(key)) {
     toggleNumbered(key);
   } else if (/^(Arrow|Home$|End$)/.test(key) && !isRange(event.target)) {
@@ -89,6 +92,7 @@ function tellKeys() {
     ["s", tr("Save")],
     ["a", tr("Save, everything reviewed")],
     ["d", tr("Done: save, and go on to the next image")],
+    ["Shift D", tr("Done, everything reviewed: save, and go on to the next image")],
     ["n p", tr("Next image, and the one before")],
   ]);
 }

@@ -243,17 +243,21 @@ class Tags {
     return [...this.decisions].filter(([, value]) => value === decision).map(([name]) => name);
   }
 
-  /** Labels that hold the typed text: the exact one first, then those that start with it, each by falling score. */
-  search(typed) {
+  /**
+   * Labels that hold the typed text: the exact one first, then those that start with it; each time `others`, which the
+   * model may lack, and its own by falling score.
+   */
+  search(typed, others) {
     this.plainNames ??= this.names.map(plain);
     const wanted = plain(typed);
     const tiers = [[], [], [], []];
-    if (this.has(typed)) tiers[0].push(typed);
-    for (const position of this.order) {
-      const found = this.plainNames[position].indexOf(wanted);
-      if (found === -1 || this.names[position] === typed) continue;
-      tiers[found > 0 ? 3 : this.plainNames[position].length > wanted.length ? 2 : 1].push(this.names[position]);
-    }
+    const take = (name, plainName) => {
+      const found = plainName.indexOf(wanted);
+      if (found === -1) return;
+      tiers[name === typed ? 0 : found > 0 ? 3 : plainName.length > wanted.length ? 2 : 1].push(name);
+    };
+    for (const name of others) if (!this.has(name)) take(name, plain(name));
+    for (const position of this.order) take(this.names[position], this.plainNames[position]);
     return tiers.flat().slice(0, HITS);
   }
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -17,7 +18,7 @@ from demo.ui.desk import Desk
 from demo.ui.image_input import ImageInput
 from demo.ui.panel import QUIET, Panel, asked
 from demo.ui.queue import Queue
-from demo.ui.tag_editor import Decisions, Status, TagEditor
+from demo.ui.tag_editor import Decisions, EditorState, Status, TagEditor
 from demo.ui.tagging import Tagging, View
 from demo.ui.why import Why
 from demo.ui.words import i18n
@@ -89,17 +90,20 @@ class TagTab:
         place = asked(event, "index", int)
         yield from self._open(place, desk, lambda: self.queue.open_place(place, decisions, desk))
 
-    def _next(self, decisions: Decisions | None, desk: Desk) -> Steps:
+    def _next(self, decisions: Decisions | None, desk: Desk, event: gr.EventData) -> Steps:
+        yield from self._follow(decisions, desk, asked(event, "turn", int))
+
+    def _follow(self, decisions: Decisions | None, desk: Desk, turn: int = 0) -> Steps:
         try:
             place = self.queue.following(desk, decisions is not None)
         except DemoError as error:
-            yield self._all(self.tagging.refused(error, decisions), desk)
+            yield self._all(self.tagging.refused(error, decisions), desk, turn)
             return
-        yield from self._open(place, desk, lambda: self.queue.go_on(place, decisions, desk))
+        yield from self._open(place, desk, lambda: self.queue.go_on(place, decisions, desk), turn)
 
-    def _previous(self, decisions: Decisions | None, desk: Desk) -> Steps:
-        place = self.tagging.walk_of(desk).preceding()
-        yield from self._open(place, desk, lambda: self.queue.go_back(decisions, desk))
+    def _previous(self, decisions: Decisions | None, desk: Desk, event: gr.EventData) -> Steps:
+        place, turn = self.tagging.walk_of(desk).preceding(), asked(event, "turn", int)
+        yield from self._open(place, desk, lambda: self.queue.go_back(decisions, desk), turn)
 
     def _enter(self, decisions: Decisions | None, desk: Desk, event: gr.EventData) -> Steps:
         """The page was loaded, in a browser that may have brought photos before."""
@@ -121,7 +125,7 @@ class TagTab:
         if walk.is_begun or not self.tagging.is_queue(desk):
             yield self._unchanged(desk)
         else:
-            yield from self._next(decisions, desk)
+            yield from self._follow(decisions, desk)
 
     def _close(self, decisions: Decisions | None, desk: Desk) -> Steps:
         view = self.tagging.nothing(decisions, desk)
@@ -155,14 +159,14 @@ class TagTab:
         value = self.queue.value(desk, message)
         return value, gr.Timer(active=bool(value.get("running"))), desk
 
-    def _open(self, place: int | None, desk: Desk, view: Callable[[], View]) -> Steps:
+    def _open(self, place: int | None, desk: Desk, view: Callable[[], View], turn: int = 0) -> Steps:
         """Open something; what is not tagged yet takes a moment."""
         if not self.queue.is_tagged(place, desk):
             yield self._busy(desk)
-        yield self._all(view(), desk)
+        yield self._all(view(), desk, turn)
 
-    def _all(self, view: View, desk: Desk) -> tuple:
-        return (*view, *self._look(desk))
+    def _all(self, view: View, desk: Desk, turn: int = 0) -> tuple:
+        return view.picture, _editor(view, turn), view.facts, *self._look(desk)
 
     def _unchanged(self, desk: Desk) -> tuple:
         """What is open stays, of maybe more photos."""
@@ -192,7 +196,7 @@ class TagTab:
     def look_again(self, decisions: Decisions | None, desk: Desk) -> tuple:
         """The tab was opened again: what was saved elsewhere meanwhile is shown."""
         view = self.tagging.look_again(decisions, desk)
-        return (gr.skip(), *((view.editor, view.facts) if view else (gr.skip(), gr.skip())), *self._look(desk))
+        return (gr.skip(), *((_editor(view), view.facts) if view else (gr.skip(), gr.skip())), *self._look(desk))
 
     def _tag_again(self, decisions: Decisions | None, desk: Desk) -> Steps:
         with suppress(DemoError):  # its model could not be loaded again, which opening an image tells
@@ -205,4 +209,13 @@ class TagTab:
         if view is None:
             yield gr.skip(), Status("note", ""), {"keep": True}, *self._look(desk)
         else:
-            yield gr.skip(), view.editor, view.facts, *self._look(desk)
+            yield gr.skip(), _editor(view), view.facts, *self._look(desk)
+
+
+def _editor(view: View, turn: int = 0) -> EditorState | Status | None:
+    """What the editor gets of a view, with the image's name and place, as the answer to that turn."""
+    editor = view.editor or (Status("note", "", clear=True) if turn else None)
+    if isinstance(editor, EditorState):
+        place = view.facts["place"]
+        editor = replace(editor, name=view.facts["name"], place=place and (place["number"], place["of"]))
+    return editor and replace(editor, turn=turn)

@@ -128,6 +128,7 @@ const listeners = {
     event.stopPropagation();
   },
   keydown: key,
+  load: ({ target }) => target === photo() && place(), // until then the size is that of the photo before
 };
 for (const [kind, react] of Object.entries(listeners)) {
   const heard = (event) => (element.isConnected ? react(event) : alive.abort());

@@ -1,6 +1,6 @@
-// The words of the page, English or Chinese by the browser's language: where gradio's own components are Chinese, all is.
+// The words of the page, English or Chinese by the browser's language, and gradio's own components with them.
 // English is the key of each text; `chinese.json` is in the head of the page.
-const chinese = /^zh-(CN|TW)$/i.test(navigator.language) ? window.tagloopChinese : undefined;
+const chinese = /^zh\b/i.test(navigator.language) ? window.tagloopChinese : undefined;
 const language = chinese ? "zh-CN" : "en";
 
 /** A text, its {names} filled from `values`; whole numbers are written as the language writes them. */
@@ -40,6 +40,9 @@ function translate(node) {
       if (chinese[inner.getAttribute(name)]) inner.setAttribute(name, chinese[inner.getAttribute(name)]);
   for (const template of node.querySelectorAll("template")) translate(template.content);
 }
+
+/** Whether a key is the input method's: Enter takes what it offers then. Safari tells the last one by its code alone. */
+const isComposing = (event) => event.isComposing || event.keyCode === 229;
 
 element.lang = language;
 if (chinese) {

@@ -24,4 +24,5 @@ i18n = gr.I18n(
 def head() -> str:
     """For the head of the page: the dictionary, for `words.js`."""
     safe = json.dumps(CHINESE, ensure_ascii=False).replace("<", "\\u003c")
-    return f"<script>window.tagloopChinese = {safe};</script>"
+    early = Path(__file__).with_name("words_early.js").read_text(encoding="utf-8")
+    return f"<script>window.tagloopChinese = {safe};\n{early}</script>"

@@ -149,8 +149,39 @@ def test_every_key_of_the_map_is_one_that_acts(editor: Editor) -> None:
     editor.root.focus()
     editor.press("?")
     told = set(key_map(editor.page).locator("kbd").all_inner_texts())
-    commands = {"b", "m", "t", "s", "a", "d", "n", "p", "/", "[", "]"}
+    commands = {"b", "m", "t", "s", "a", "d", "Shift", "D", "n", "p", "/", "[", "]"}
     assert told == commands | {"1", "9", "←", "→", "↑", "↓", "Space", "Ctrl", "Z"}
+
+
+@pytest.mark.parametrize(("key", "reviewed"), [("d", "listed"), ("Shift+D", "all")])
+def test_a_key_saves_and_goes_on(editor: Editor, key: str, reviewed: str) -> None:
+    editor.push(state())
+    editor.root.focus()
+    with editor.page.expect_request(lambda request: '"event_data":{"turn"' in (request.post_data or "")):
+        editor.press("1", key)
+    [decisions] = editor.bench.saved
+    assert (decisions.reviewed, decisions.rejected) == (reviewed, ("sky",))
+
+
+@pytest.mark.parametrize(
+    ("held", "moves"), [("", True), ("alt", True), ("ctrl alt", True), ("ctrl", False), ("meta", False)]
+)
+def test_brackets_act_whatever_the_layout_makes_them_with(editor: Editor, held: str, moves: bool) -> None:
+    editor.push(state())
+    modifiers = {f"{name}Key": True for name in held.split()}
+    editor.root.dispatch_event("keydown", {"key": "[", **modifiers})
+    expect(editor.slider).to_have_value("0.34" if moves else "0.35")
+    editor.root.dispatch_event("keydown", {"key": "]", **modifiers})
+    expect(editor.slider).to_have_value("0.35")
+
+
+def test_numbers_that_change_with_the_slider_are_not_read_beside_the_announcer(editor: Editor) -> None:
+    names = ["miku", "sky"]
+    editor.push(EditorState("groups", names, np.float32([0.9, 0.8]), 0.35, categories=["character", "general"]))
+    numbers = editor.root.get_by_role("status").and_(editor.root.locator("output"))
+    expect(numbers).to_have_count(6)  # of the page and two groups
+    for number in numbers.all():
+        expect(number).to_have_attribute("aria-live", "off")
 
 
 def test_other_parts_of_the_page_add_their_keys_while_they_are_on_the_screen(

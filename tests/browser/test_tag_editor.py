@@ -270,6 +270,60 @@ def test_a_label_that_the_model_lacks_is_marked_as_new_and_goes_when_taken_back(
     expect(editor.field).to_have_value("z" * 200)
 
 
+def test_a_new_label_of_an_earlier_image_is_offered_again_and_one_that_was_taken_back_is_not(editor: Editor) -> None:
+    editor.push(state())
+    for name in ("night watch", "a Cat café", "nihgt"):
+        editor.field.fill(name)
+        editor.options.filter(has_text="add as a new label").click()
+        editor.expect_state(name, "confirmed")
+    editor.chip("nihgt").click()
+    editor.push(state(key="sea"))
+    editor.field.fill("NIGHT")
+    expect(editor.options.locator("bdi")).to_have_text(["night", "night watch", "NIGHT"])
+    expect(editor.options.locator("small")).to_have_text(["0.05", "new", "add as a new label"])
+    editor.field.fill("night_watch")
+    editor.press("Enter")
+    expect(editor.chip("night watch")).to_contain_text("new")
+    editor.field.fill("a")
+    expect(editor.options.locator("bdi").first).to_have_text("a Cat café")
+    editor.field.fill("nih")
+    expect(editor.options).to_have_text(["nihadd as a new label"])
+    editor.push(state(key="lake"))
+    editor.field.fill("a")
+    expect(editor.options.filter(has_text="new").locator("bdi")).to_have_text(["a Cat café", "night watch", "a"])
+    editor.push(state(key="wood", names=["night watch", "sky"], scores=np.float32([0.25, 0.5])))
+    editor.field.fill("watch")
+    expect(editor.options).to_have_text(["night watch0.25", "watchadd as a new label"])
+
+
+@pytest.mark.parametrize("composing", [{"isComposing": True}, {"keyCode": 229}], ids=str)
+def test_keys_that_an_input_method_takes_add_no_label(editor: Editor, composing: dict[str, object]) -> None:
+    editor.push(state())
+    editor.field.fill("cat")
+    for key in ("ArrowDown", "Enter", "Escape"):
+        editor.field.dispatch_event("keydown", {"key": key, **composing})
+    expect(editor.options.first).to_have_attribute("aria-selected", "true")
+    expect(editor.field).to_have_value("cat")
+    editor.expect_state("cat", "active")
+    editor.press("Enter")
+    editor.expect_state("cat", "confirmed")
+
+
+def test_an_answer_that_does_not_come_locks_the_editor_for_a_while_only(page: Page, bench: Bench) -> None:
+    page.clock.install()
+    editor = open_editor(page, bench)
+    editor.push(state())
+    editor.root.focus()
+    editor.press("n", "1")
+    editor.expect_state("sky", "active")
+    expect(editor.page.get_by_test_id("save")).to_have_js_property("inert", True)
+    page.clock.fast_forward(20_000)
+    editor.press("1")
+    editor.expect_state("sky", "rejected")
+    editor.chip("cat").click()
+    editor.expect_state("cat", "rejected")
+
+
 def test_the_keyboard_is_enough(editor: Editor) -> None:
     editor.push(state())
     editor.root.focus()

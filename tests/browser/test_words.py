@@ -133,6 +133,41 @@ def test_grid_corrections_and_retrain_speak_chinese(site: Site, make_image: Call
     assert english(site) == []
 
 
+@pytest.mark.parametrize("locale", ["zh", "zh-SG", "zh-Hans-CN", "zh-HK", "zh-Hant-TW"], indirect=True)
+def test_every_chinese_is_chinese(site: Site, locale: str) -> None:
+    expect(site.page.get_by_role("tab")).to_have_text(
+        [CHINESE[name] for name in ("Tag", "Grid", "Corrections", "Retrain")]
+    )
+    expect(site.id("tag-editor")).to_contain_text(CHINESE["No image yet. Its labels will appear here."])
+    assert english(site) == []
+
+
+def test_enter_that_an_input_method_takes_loads_no_model_and_chooses_no_label(
+    site: Site, make_image: Callable[..., bytes]
+) -> None:
+    model = site.id("model").locator("input")
+    model.fill("nothing of that name")
+    for composing in ({"isComposing": True}, {"keyCode": 229}):
+        model.dispatch_event("keydown", {"key": "Enter", **composing})
+        expect(model).to_have_value("nothing of that name")
+        expect(site.page.locator(".model-box .loading")).to_be_hidden()
+    model.fill("")
+    save_some(site, make_image, 4)
+    tab(site, "Grid")
+    field = site.id("grid-label")
+    expect(site.id("grid").locator(".tile").first).to_be_visible()
+    chosen = field.input_value()
+    field.focus()
+    other = next(name for name in site.names if name != chosen)
+    field.fill(other)
+    expect(field).to_have_attribute("aria-expanded", "true")
+    for composing in ({"isComposing": True}, {"keyCode": 229}):
+        field.dispatch_event("keydown", {"key": "Enter", **composing})
+        expect(field).to_have_attribute("aria-expanded", "true")
+    field.press("Enter")
+    expect(field).to_have_attribute("aria-expanded", "false")
+
+
 @pytest.mark.parametrize("locale", ["de-DE"], indirect=True)
 def test_any_other_language_gets_english(site: Site) -> None:
     expect(site.page.get_by_role("tab")).to_have_text(["Tag", "Grid", "Corrections", "Retrain"])
