@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 
 from demo.album import Album
+from demo.previews import Previews
 
 
 class Albums:
@@ -14,6 +15,7 @@ class Albums:
     def __init__(self, most: int, max_photos: int, max_bytes: int) -> None:
         """most: albums of uploads; max_photos, max_bytes: of each."""
         self.most, self.max_photos, self.max_bytes = most, max_photos, max_bytes
+        self.previews = Previews()
         self._lock = threading.Lock()
         self._albums: OrderedDict[str, Album] = OrderedDict()
 

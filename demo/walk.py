@@ -5,7 +5,7 @@ Places count the album's photos as they were given, from 0. What is saved and wh
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,13 +19,14 @@ UNTOUCHED, DONE, SKIPPED, EDITED, FAILED = "tdsef"
 class Walk:
     """by: the name of the order. place: of the open photo, None for an image from elsewhere. skipped: gone on from.
 
-    is_begun: whether one of the photos was opened.
+    doubted: done, and to be looked at once more; by place when they were saved. is_begun: whether a photo was opened.
     """
 
     album: Album
     by: str = "given"
     place: int | None = None
     skipped: set[int] = field(default_factory=set)
+    doubted: dict[int, str] = field(default_factory=dict)
     is_begun: bool = False
     _order: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
@@ -37,9 +38,16 @@ class Walk:
             self._order = np.concatenate([self._order, np.arange(known, photos)])
         return self._order
 
-    def sort(self, by: str, order: np.ndarray) -> None:
+    def sort(self, by: str, order: np.ndarray, doubted: Mapping[int, str] | None = None) -> None:
         """Go by another order: places (N,)."""
         self.by, self._order = by, np.asarray(order, np.int64)
+        self.doubted = {place: saved_at for place, saved_at in (doubted or {}).items() if place != self.place}
+        self.skipped -= self.doubted.keys()
+
+    def enter(self, place: int | None) -> None:
+        """A photo is opened, or an image from elsewhere."""
+        self.place, self.is_begun = place, self.is_begun or place is not None
+        self.doubted.pop(place, None)
 
     @property
     def number(self) -> int | None:
@@ -48,8 +56,7 @@ class Walk:
 
     def ahead(self, done: Collection[int]) -> list[int]:
         """The other places that are not done, from the open one on; after them those passed by before."""
-        start = self.number or 0
-        others = [int(place) for place in (*self.order[start:], *self.order[:start])]
+        others = np.roll(self.order, -(self.number or 0)).tolist()
         left = [place for place in others if place not in done and place != self.place]
         return sorted(left, key=self.skipped.__contains__)
 

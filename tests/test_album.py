@@ -17,6 +17,7 @@ from demo.albums import Albums
 from demo.checkpoint import Checkpoint
 from demo.errors import BadInput, ImageRejected
 from demo.images import decode
+from demo.previews import Previews
 from demo.tagger import Tagger
 
 
@@ -230,3 +231,20 @@ def test_the_oldest_uploads_go_when_there_are_too_many_and_the_servers_own_stay(
     assert {albums.get(album.token) for album in (own, second, third)} == {own, second, third}
     albums.close_all()
     assert not third.folder.exists()
+
+
+def test_what_a_browser_cannot_show_is_made_a_jpeg_once(
+    make_image: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    monkeypatch.setattr("demo.previews.thumbnail", lambda data, side: made.append(data) or data[:100])
+    first, second = (make_image(seed, kind="TIFF") for seed in (1, 2))
+    previews = Previews(max_bytes=150)
+    jpeg = make_image(1, kind="JPEG")
+    assert previews.of(jpeg, "jpg") == (jpeg, "jpg")
+    assert previews.of(first, "tif") == previews.of(first, "tif") == (first[:100], "jpg")
+    assert made == [first]
+    previews.of(second, "tif")  # of the two there is room for one
+    previews.of(second, "tif")
+    previews.of(first, "tif")
+    assert made == [first, second, first]

@@ -218,3 +218,60 @@ def test_a_folder_without_images_is_refused_at_the_start(queue: Queue, tmp_path:
     before, settings = queue.tagging, replace(queue.tagging.settings, images=tmp_path / "empty")
     with pytest.raises(BadInput, match="holds no images"):
         build_page(settings, before.models, before.corrections, Albums(1, 10, 10))
+
+
+def contradict(queue: Queue, *places: int) -> None:
+    """Save photos with a label that the model does not see there."""
+    checkpoint = queue.tagging.models.own.checkpoint
+    scores = queue.tagging.own_album.sheet(queue.tagging.models.own).scores()
+    for place in places:
+        save(queue, place, [checkpoint.labels.names[int(scores[place].argmin())]], [])
+
+
+def test_where_model_and_person_disagree_next_opens_what_is_saved_once_more(queue: Queue, desk: Desk) -> None:
+    contradict(queue, 1, 4, 6)
+    for place in (0, 2, 3, 5, 7):
+        save(queue, place, [], [])
+    desk.walk.place = None
+    assert queue.following(desk, False) is None
+    queue.sort(desk, "disagree")
+    doubted = sorted(desk.walk.doubted)
+    assert {1, 4, 6} <= {*doubted}
+    assert queue.value(desk)["ahead"] == desk.walk.order[:2].tolist()
+    contradict(queue, 4)  # saved again elsewhere
+    opened = []
+    while (place := queue.following(desk, False)) is not None:
+        queue.go_on(place, None, desk)
+        opened.append(place)
+    assert sorted(opened) == sorted({*doubted} - {4})
+    assert opened == [place for place in desk.walk.order.tolist() if place in opened]
+    queue.sort(desk, "given")
+    assert queue.following(desk, False) is None
+
+
+def test_the_end_says_what_cannot_be_read_and_is_no_end_where_nothing_can(queue: Queue, desk: Desk) -> None:
+    for place in range(6):
+        save(queue, place, [], [])
+    album = queue.tagging.own_album
+    album.problems |= {6: "It is cut off.", 7: "It is cut off."}
+    end = queue.go_on(queue.following(desk, False), None, desk).editor
+    assert (end.state, end.text) == ("done", "All photos are done. 2 photos cannot be read.")
+    assert queue.value(desk)["reasons"] == ["6.png and 1 more: It is cut off."]
+    album.problems |= dict.fromkeys(range(6), "It is gone.")
+    end = queue.go_on(queue.following(desk, False), None, desk).editor
+    assert (end.state, end.text, end.clear) == ("error", "8 photos cannot be read.", True)
+    assert queue.value(desk)["reasons"] == ["0.png and 5 more: It is gone.", "6.png and 1 more: It is cut off."]
+
+
+def test_an_album_without_photos_is_not_done(queue: Queue, desk: Desk) -> None:
+    queue.bring(desk)
+    assert queue.go_on(queue.following(desk, False), None, desk).editor is None
+
+
+def test_the_last_photo_is_not_said_to_be_among_others_that_are_done_where_none_can_be_read(
+    queue: Queue, desk: Desk
+) -> None:
+    state = queue.open_place(3, None, desk).editor
+    queue.tagging.own_album.problems |= {place: "It is cut off." for place in range(8) if place != 3}
+    end = queue.go_on(queue.following(desk, True), says(state), desk).editor
+    assert (end.state, end.text) == ("error", "7 photos cannot be read. The image before is still open.")

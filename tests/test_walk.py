@@ -86,3 +86,15 @@ def test_a_letter_tells_how_each_photo_stands(walk: Walk) -> None:
     walk.skipped |= {1, 2}
     walk.album.problems[4] = "cut off"
     assert walk.states({"2", "3"}, {"3"}) == "tsdef"
+
+
+def test_what_is_doubted_is_so_until_it_is_opened_or_gone_through_otherwise(walk: Walk) -> None:
+    walk.place = 2
+    walk.skipped |= {0, 3}
+    walk.sort("disagree", np.array([4, 2, 0, 1, 3]), {4: "a", 2: "b", 0: "c"})
+    assert walk.doubted == {4: "a", 0: "c"}  # the open one is looked at
+    assert walk.ahead({2}) == [0, 1, 4, 3]  # they come in their turn, though they were gone on from
+    walk.enter(4)
+    assert (walk.place, walk.is_begun, walk.doubted) == (4, True, {0: "c"})
+    walk.sort("given", np.arange(5))
+    assert not walk.doubted

@@ -1,4 +1,4 @@
-"""Addresses of the photos that are worked through: their thumbnails, and where a visitor's own are sent.
+"""Addresses of the photos that are worked through: their thumbnails and pictures, and where a visitor's own are sent.
 
 An album's token is the key to it: who does not know it finds nothing here.
 """
@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from urllib.parse import unquote
 
+from gradio.processing_utils import hash_bytes, save_bytes_to_cache
+from gradio.utils import get_upload_folder
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -16,6 +18,7 @@ from starlette.routing import Route
 
 from demo.albums import Albums
 from demo.errors import BadInput, ImageRejected
+from demo.images import extension
 
 NO_PICTURE = b"GIF89a\1\0\1\0\x80\0\0\0\0\0\0\0\0!\xf9\4\1\0\0\0\0,\0\0\0\0\1\0\1\0\0\2\2D\1\0;"
 
@@ -65,8 +68,27 @@ def album_routes(albums: Albums) -> list[Route]:
             return Response(NO_PICTURE, media_type="image/gif", headers={"cache-control": "no-store"})
         return Response(small, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
 
+    def picture(request: Request) -> Response:
+        """`path`: of the file that gradio shows when the photo is opened, there from now on, so that a page can fetch
+        it ahead; not of a photo that cannot be shown, which opening it tells."""
+        album, place = albums.get(request.path_params["token"]), request.path_params["place"]
+        if album is None or place >= len(album):
+            return JSONResponse({})  # put away meanwhile: no error of the page's
+        try:
+            data = album.read(place)
+            shown, kind = albums.previews.of(data, extension(data))
+        except (ImageRejected, OSError):
+            return JSONResponse({})
+        path, folder = f"image.{kind}", get_upload_folder()
+        kept = Path(folder, hash_bytes(shown), path)
+        if not kept.exists():
+            save_bytes_to_cache(shown, path, cache_dir=folder)
+        request.app.get_blocks().upload_file_set.add(str(kept.resolve()))  # which gradio deletes when it is old
+        return JSONResponse({"path": str(kept.resolve())})
+
     return [
         Route("/albums/{token}/photos", upload, methods=["POST"]),
+        Route("/albums/{token}/{place:int}/picture", picture),
         Route("/albums/{token}/{place:int}/thumbnail", thumbnail),
     ]
 

@@ -5,7 +5,8 @@ const NAMED = 3; // files that a message names; of the others it gives the numbe
 const KEPT = "tagloop-album";
 const WORDS = { t: tr("to do"), d: tr("done"), s: tr("skipped"), e: tr("changed, not saved"), f: tr("cannot be read") };
 const film = named("filmstrip");
-const [strip, rail, bar, work, problem] = [".strip", ".rail", ".bar", ".work", ".problem"].map(find);
+const [strip, rail, bar, work, problem, reasons] = [".strip", ".rail", ".bar", ".work", ".problem", ".reasons"].map(find);
+const oneColumn = matchMedia("(max-width: 860px)"); // page.css has the same
 const count = (states, letter) => states.split(letter).length - 1;
 
 let value; // what Python pushed last
@@ -17,6 +18,8 @@ let opened; // the place that was scrolled to last
 let waiting = []; // files that wait for a place to go, then for their turn
 let sending; // { total, done, left: [reasons], stop } while files travel
 let leftOut = ""; // what of the last files was refused, and why
+let fetched = new Map(); // pictures of photos that come next, held so that the browser keeps them
+let wasSaid; // { tagged, failed, done } of what the announcer knows
 
 // The strip
 
@@ -81,12 +84,57 @@ function pick(node) {
 function drawBar() {
   const { states } = value;
   const [done, skipped, failed] = ["d", "s", "f"].map((letter) => count(states, letter));
-  const isAll = failed > 0 && done > 0 && done + failed === states.length;
-  find(".counts b").textContent = isAll ? tr("All done") : tr("{done} of {total} done", { done: `${done}`, total: `${states.length}` });
-  const more = [isAll && tr("{count} saved", { count: done }), skipped && tr("{count} skipped", { count: skipped }), failed && tr("{count} cannot be read", { count: failed })].filter(Boolean);
+  const [isAll, isNone] = [failed > 0 && done > 0 && done + failed === states.length, failed === states.length];
+  find(".counts b").textContent = isAll ? tr("All done") : isNone ? unread(failed) : tr("{done} of {total} done", { done: `${done}`, total: `${states.length}` });
+  const more = [isAll && tr("{count} saved", { count: done }), skipped && tr("{count} skipped", { count: skipped }), failed && !isNone && tr("{count} cannot be read", { count: failed })].filter(Boolean);
   find(".counts span").textContent = more.join(" · ");
+  reasons.hidden = !failed;
+  const texts = value.reasons.map(told);
+  if (texts.join("\n") !== [...reasons.children].map(({ textContent }) => textContent).join("\n")) // else somebody may be copying
+    reasons.replaceChildren(...texts.map((textContent) => make("li", { textContent })));
   named("order").value = value.by;
-  named("close-queue").hidden = !value.own;
+  find(".close").hidden = !value.own;
+}
+
+const unread = (count) => tr.many(count, "{count} photo cannot be read.", "{count} photos cannot be read.");
+
+/** Say once that all are tagged, that some cannot be read, and that all are done; not what was so when they were brought. */
+function announce() {
+  const { states, running, token } = value;
+  const failed = count(states, "f");
+  const now = { token, failed, isTagged: !running && value.tagged >= states.length, isDone: failed < states.length && count(states, "d") + failed === states.length };
+  const before = wasSaid?.token === token ? wasSaid : { failed: 0, isTagged: now.isTagged, isDone: now.isDone };
+  wasSaid = now;
+  const news = [
+    now.isTagged && !before.isTagged && tr("All photos are tagged."),
+    failed > before.failed && !running && unread(failed),
+    now.isDone && !before.isDone && tr("All photos are done."),
+  ].filter(Boolean);
+  if (running) wasSaid.failed = before.failed; // how many they are is said when all are tagged
+  if (news.length) find(".announcer").textContent = news.join(" ");
+}
+
+/** Have the browser fetch the pictures of the photos that come next, when it has nothing else to do. */
+function fetchAhead() {
+  const { token, ahead } = value;
+  const key = (place) => `${token}/${place}`;
+  fetched = new Map([...fetched].filter(([name]) => [value.at, ...ahead].some((place) => key(place) === name)));
+  const fetchOne = async (place) => {
+    if (value.token !== token || fetched.has(key(place)) || !value.ahead.includes(place)) return;
+    const picture = make("img", { fetchPriority: "low", decoding: "async" });
+    fetched.set(key(place), picture);
+    try {
+      const { path } = await (await fetch(`albums/${key(place)}/picture`, { priority: "low" })).json();
+      if (path) picture.src = `gradio_api/file=${path}`; // as gradio shows it
+      if (path) await picture.decode();
+    } catch {
+      fetched.delete(key(place)); // the photo will be fetched when it is opened
+    }
+  };
+  const whenIdle = window.requestIdleCallback ?? setTimeout;
+  whenIdle(async () => {
+    for (const place of ahead) await fetchOne(place);
+  });
 }
 
 function remaining(seconds) {
@@ -98,6 +146,7 @@ function remaining(seconds) {
 
 function drawWork() {
   const bar = find("progress");
+  bar.ariaLabel = sending ? tr("Bringing photos") : tr("Tagging photos");
   const stop = named("cancel-tagging");
   const total = value.states?.length ?? 0;
   const text = find(".work span");
@@ -138,12 +187,14 @@ drawing((pushed) => {
   const has = Boolean(value.token) && total > 0;
   film.dataset.has = has ? "photos" : "nothing";
   bar.hidden = strip.hidden = !has;
-  find(".invite").hidden = has;
+  for (const node of film.querySelectorAll(".invite")) node.hidden = has;
   document.getElementById("queue")?.classList.toggle("working", has);
   if (has) {
     rail.style.width = `${total * STEP - 4}px`;
     if (before?.by !== value.by) opened = undefined;
     if (value.at !== opened) {
+      const isNext = before?.token === value.token && before.at !== value.at && value.at >= 0;
+      if (isNext && oneColumn.matches) document.getElementById("picture")?.scrollIntoView({ block: "start" });
       opened = value.at;
       const index = order.indexOf(value.at);
       if (index >= 0) {
@@ -153,6 +204,8 @@ drawing((pushed) => {
     }
     drawBar();
     drawTiles();
+    announce();
+    fetchAhead();
   }
   drawWork();
   tell(told(value.message) || value.problem || leftOut);
@@ -268,11 +321,37 @@ async function dropped({ detail: entries }) {
 
 named("add-photos").addEventListener("click", () => choose(false));
 named("add-folder").addEventListener("click", () => choose(true));
-named("close-queue").addEventListener("click", () => {
+
+/** What the grid holds of these photos and has not saved, by key; see grid.js. */
+const inGrid = () => [...(globalThis.tagloopGrid ?? [])].filter(([, { album, pending }]) => album === value.token && pending.size);
+
+/** Close, which asks once more in its own place where decisions would go with the photos. */
+const close = named("close-queue");
+close.addEventListener("click", () => {
+  const count = inGrid().reduce((sum, [, { pending }]) => sum + pending.size, 0);
+  if (!count) return putAway();
+  const text = tr.many(count, "{count} decision on the Grid tab is not saved.", "{count} decisions on the Grid tab are not saved.");
+  const yes = make("button", { type: "button", className: "plain small danger", textContent: tr("Close without saving") });
+  const no = make("button", { type: "button", className: "plain small", textContent: tr("Keep") });
+  const asking = make("span", { className: "asking" }, make("b", { textContent: text, role: "alert" }), yes, no);
+  const answer = (isYes) => {
+    asking.replaceWith(close);
+    if (isYes) putAway();
+    else close.focus();
+  };
+  yes.addEventListener("click", () => answer(true));
+  no.addEventListener("click", () => answer(false));
+  asking.addEventListener("keydown", (event) => event.key === "Escape" && answer(false));
+  close.replaceWith(asking);
+  no.focus();
+});
+
+function putAway() {
+  for (const [key] of inGrid()) globalThis.tagloopGrid.delete(key);
   leftOut = "";
   sending?.stop.abort();
   trigger("close");
-});
+}
 named("order").addEventListener("change", (event) => trigger("sort", { by: event.target.value }));
 named("cancel-tagging").addEventListener("click", () => {
   if (sending) sending.stop.abort();

@@ -3,10 +3,11 @@
 
 const TICK_MS = 2_000;
 const STEP = 0.01;
+const [FIRST, LAST] = [5, 5]; // photos that are shown of those to be confirmed together
 const root = named("grid");
 const [slider, save, undo, redo, confirmAll, news] = ["threshold", "save", "undo", "redo", "confirm-all", "news"].map((name) => named(`grid-${name}`));
 const [reset, chosen, cover] = [".reset", ".chosen", ".cover"].map(find);
-const status = named("grid-status");
+const [status, sure] = [named("grid-status"), named("grid-sure")];
 const photos = (count) => tr.many(count, "{count} photo", "{count} photos");
 const decisions = (count) => tr.many(count, "{count} decision", "{count} decisions");
 
@@ -33,6 +34,7 @@ function decidedOf(album, label) {
 // Drawing
 
 function show(view, what = "", why = "") {
+  sure.close(); // it asked about what was there before
   root.dataset.view = view;
   root.ariaBusy = view === "busy";
   cover.firstChild.textContent = what;
@@ -159,6 +161,26 @@ function unselect() {
   draw();
 }
 
+/** Ask before all undecided photos above the line are confirmed, most of which may be out of sight. */
+function confirmOpen() {
+  const { open, label } = column;
+  if (!open.length) return;
+  const shown = (i) => make("li", {}, make("img", { src: pictureOf(i), alt: column.names[i] }), scoreOf(i));
+  const between = open.length - FIRST - LAST;
+  const items = between > 0 ? [...open.slice(0, FIRST).map(shown), make("li", { className: "between", textContent: tr.many(between, "… {count} photo between …", "… {count} photos between …") }), ...open.slice(-LAST).map(shown)] : open.map(shown);
+  sure.querySelector("h3").textContent = tr.many(open.length, "Confirm “{label}” on {count} photo?", "Confirm “{label}” on {count} photos?", { label });
+  sure.querySelector("p").textContent = tr("Undecided photos from {high} down to {low}. Undo takes them back in one step.", { high: scoreOf(open[0]), low: scoreOf(open.at(-1)) });
+  sure.querySelector("ol").replaceChildren(...items);
+  sure.showModal();
+  named("grid-sure-yes").focus();
+}
+
+function confirmed() {
+  sure.close();
+  decide(column.open, CONFIRMED);
+  focusGrid();
+}
+
 // The line
 
 function slide() {
@@ -210,7 +232,11 @@ slider.addEventListener("change", settleLine);
 reset.addEventListener("click", () => moveLine(column.recommended));
 undo.addEventListener("click", () => step("undo"));
 redo.addEventListener("click", () => step("redo"));
-confirmAll.addEventListener("click", () => decide(column.open, CONFIRMED));
+confirmAll.addEventListener("click", confirmOpen);
+named("grid-sure-yes").addEventListener("click", confirmed);
+named("grid-sure-no").addEventListener("click", () => sure.close());
+sure.addEventListener("click", (event) => event.target === sure && sure.close()); // beside it
+sure.addEventListener("keydown", (event) => event.stopPropagation()); // the grid's keys rest
 named("grid-confirm").addEventListener("click", () => decideSelection(CONFIRMED));
 named("grid-reject").addEventListener("click", () => decideSelection(REJECTED));
 named("grid-clear").addEventListener("click", () => decideSelection(NONE));

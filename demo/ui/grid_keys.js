@@ -13,6 +13,7 @@ const MOVES = {
 const ANYWHERE = {
   "/": () => labelField.focus(),
   s: saveAll,
+  c: () => !confirmAll.hidden && confirmOpen(),
   "[": () => moveLine(Number(slider.value) - STEP),
   "]": () => moveLine(Number(slider.value) + STEP),
   Escape: unselect,
@@ -61,6 +62,7 @@ function tellKeys() {
     ["Space", tr("Flip: reject an active photo, confirm a candidate; again takes it back")],
     ["y", tr("Confirm, and on to the next; or all that are selected")],
     ["x", tr("Reject, and on to the next; or all that are selected")],
+    ["c", tr("Confirm all above the line, after a look at them")],
     ["Delete", tr("No decision")],
     ["[ ]", tr("Move the threshold")],
     ["/", tr("Another label")],

@@ -156,10 +156,14 @@ function fetchPictures() {
   resting = undefined;
   for (const { firstChild: picture, dataset } of shownTiles()) {
     if (picture.hasAttribute("src")) continue;
-    const at = dataset.index * DIGEST_BYTES;
-    // a replaced file has another digest, so the browser does not show what it kept of the old one
-    picture.src = `albums/${column.album}/${dataset.place}/thumbnail?${column.digests[at]}${column.digests[at + 1]}`;
+    picture.src = pictureOf(Number(dataset.index));
   }
+}
+
+/** The address of a thumbnail; a replaced file has another digest, so the browser does not show what it kept of the old one. */
+function pictureOf(i) {
+  const [first, second] = column.digest(i);
+  return `albums/${column.album}/${column.places[i]}/thumbnail?${first}${second}`;
 }
 
 /** The line runs under the last active tile, around it, and over the first candidate. */

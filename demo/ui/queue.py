@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import time
 from bisect import bisect_left
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,25 +16,30 @@ import numpy as np
 from demo import ordering
 from demo.album import Album, Sheet
 from demo.errors import BadInput, CorrectionsError, DemoError, ImageRejected
-from demo.messages import Message
+from demo.messages import Message, joined
+from demo.rows import Correction
 from demo.ui import visitor
 from demo.ui.desk import Desk
 from demo.ui.panel import revision
-from demo.ui.tag_editor import Decisions
+from demo.ui.tag_editor import Decisions, Status
 from demo.ui.tagging import Tagging, View
 from demo.walk import Walk
 
 ORDERS = ("given", "uncertain", "disagree", "rare", "random")
 SECONDS_OF_READING = 1.0
 """For finding out which photo is not done, after the server was started again."""
+AHEAD = 2
+"""Photos whose pictures the page fetches before they are opened."""
+REASONS = 3
+"""Why photos cannot be read, as many as are told beside the strip."""
 
 
 class _Unreadable(Exception):
-    """A photo that cannot be shown, and why; the model has no part in it."""
+    """A photo that cannot be shown, and why; the model has no part in it. reason: without its name."""
 
-    def __init__(self, why: Message | ImageRejected) -> None:
+    def __init__(self, why: Message | ImageRejected, reason: str = "") -> None:
         super().__init__(str(why))
-        self.why = why
+        self.why, self.reason = why, reason or str(why)
 
 
 class Queue:
@@ -59,7 +65,7 @@ class Queue:
             data = walk.album.read(place)
         except (OSError, ImageRejected) as error:
             why = str(error) if isinstance(error, ImageRejected) else f"{error.strerror}."
-            raise _Unreadable(Message("{name} cannot be read. {why}", name=name, why=why)) from error
+            raise _Unreadable(Message("{name} cannot be read. {why}", name=name, why=why), why) from error
         try:
             return self.tagging.opened(data, decisions, desk, name, walk, place)
         except ImageRejected as error:
@@ -94,15 +100,23 @@ class Queue:
                 except _Unreadable as error:
                     if not self.tagging.is_queue(desk):
                         return self.tagging.refused(error.why, decisions)
-                    why = error.why if isinstance(error.why, Message) else str(error.why)
-                    walk.album.problems.setdefault(place, why)  # told in the strip
+                    walk.album.problems.setdefault(place, error.reason)  # told in the strip
                 place = self.following(desk, has_image)
-            if self.tagging.is_queue(desk) and walk.place is not None and walk.place not in self._done(walk.album):
-                return self.tagging.refused(Message("All other photos are done."), decisions)
+            if not self.tagging.is_queue(desk):
+                return self.tagging.nothing(decisions, desk)
+            failed = len(walk.album.problems)
+            unread = Message.many(failed, "{count} photo cannot be read.", "{count} photos cannot be read.")
+            is_open = walk.place is not None and walk.place not in self._done(walk)
         except DemoError as error:
             return self.tagging.refused(error, decisions)
-        note = Message("All photos are done.") if self.tagging.is_queue(desk) else ""
-        return self.tagging.nothing(decisions, desk, note)
+        if is_open:
+            others = Message("All other photos are done.") if len(walk.album) - 1 > failed or not failed else ""
+            return self.tagging.refused(joined([others, unread if failed else ""]), decisions)
+        if len(walk.album) > failed:
+            done = joined([Message("All photos are done."), unread if failed else ""])
+            return self.tagging.nothing(decisions, desk, done)
+        view = self.tagging.nothing(decisions, desk)
+        return view._replace(editor=Status("error", unread, clear=True)) if failed else view
 
     def go_back(self, decisions: Decisions | None, desk: Desk) -> View:
         """The photo before, whatever was done there."""
@@ -135,6 +149,8 @@ class Queue:
             "eta_seconds": sheet.eta_seconds if is_running else None,
             "problem": sheet.error if sheet else "",
             "problems": {str(place): why for place, why in list(album.problems.items())[:100]},
+            "reasons": _reasons(album),
+            "ahead": walk.ahead(self._done(walk, saved))[:AHEAD],
         }
 
     def enter(self, desk: Desk, token: str) -> None:
@@ -174,10 +190,12 @@ class Queue:
             return
         scores, threshold = album.sheet(tagger).scores(), np.float32(tagger.checkpoint.threshold)
         if by == "disagree":
-            ranks = ordering.contradicted(scores, threshold, self._decided(album, tagger.checkpoint.labels.positions))
+            rows = self._rows(album)
+            ranks = ordering.contradicted(scores, threshold, _decided(rows, tagger.checkpoint.labels.positions))
+            doubted = {place: row.saved_at for place, row in rows.items() if ranks[place] < 0}
         else:
-            ranks = (ordering.uncertain if by == "uncertain" else ordering.rare)(scores, threshold)
-        walk.sort(by, ordering.order(ranks))
+            ranks, doubted = (ordering.uncertain if by == "uncertain" else ordering.rare)(scores, threshold), {}
+        walk.sort(by, ordering.order(ranks), doubted)
 
     def close(self, desk: Desk) -> None:
         """Done with these photos: forget them. What was saved stays saved."""
@@ -198,9 +216,14 @@ class Queue:
         """
 
         def is_open(place: int) -> bool:
-            return not self._is_saved(walk.album, place)
+            return place in walk.doubted or not self._is_saved(walk.album, place)
 
-        ahead, end = iter(walk.ahead(self._done(walk.album))), time.monotonic() + SECONDS_OF_READING
+        if walk.doubted:  # but what was saved again meanwhile, in the grid say
+            rows = self._rows(walk.album, walk.doubted)
+            walk.doubted = {
+                place: at for place, at in walk.doubted.items() if place in rows and rows[place].saved_at == at
+            }
+        ahead, end = iter(walk.ahead(self._done(walk))), time.monotonic() + SECONDS_OF_READING
         for place in ahead:
             if is_open(place):
                 return place
@@ -217,23 +240,44 @@ class Queue:
             return False  # which opening it tells
         return bool(self.tagging.corrections.saved_of([digest], visitor.annotator()))
 
-    def _done(self, album: Album) -> set[int]:
-        """Places that need no more looking at: saved, or not to be read."""
-        saved = self._saved(album)
-        return {place for place in range(len(album)) if album.digest(place) in saved} | {*album.problems}
+    def _done(self, walk: Walk, saved: set[str] | None = None) -> set[int]:
+        """Places that need no more looking at: saved, as `_saved` gives them, or not to be read."""
+        album, saved = walk.album, self._saved(walk.album) if saved is None else saved
+        done = {place for place in range(len(album)) if album.digest(place) in saved}
+        return (done - walk.doubted.keys()) | album.problems.keys()
 
     def _saved(self, album: Album) -> set[str]:
         """Sha256 of the album's photos that are saved."""
         digests = (album.digest(place) for place in range(len(album)))
         return self.tagging.corrections.saved_of(filter(None, digests), visitor.annotator())
 
-    def _decided(self, album: Album, positions: dict[str, int]) -> dict[int, tuple[list[int], list[int]]]:
-        """By place, the positions of the labels that were confirmed and rejected on photos that are saved."""
-        places = {look.digest: place for place, look in enumerate(album.looks) if look is not None}
-        decided = {}
-        for digest, row in self.tagging.corrections.rows_of(places, visitor.annotator()).items():
-            absent = set(positions).difference(row.labels) if row.reviewed == "all" else row.rejected
-            decided[places[digest]] = tuple(
-                [positions[name] for name in names if name in positions] for names in (row.labels, absent)
-            )
-        return decided
+    def _rows(self, album: Album, places: Collection[int] | None = None) -> dict[int, Correction]:
+        """By place, the person's rows of those of the photos that have one; of all without places."""
+        wanted = range(len(album)) if places is None else places
+        looks = {look.digest: place for place in wanted if (look := album.looks[place]) is not None}
+        rows = self.tagging.corrections.rows_of(looks, visitor.annotator())
+        return {looks[digest]: row for digest, row in rows.items()}
+
+
+def _decided(rows: Mapping[int, Correction], positions: Mapping[str, int]) -> dict[int, tuple[list[int], list[int]]]:
+    """By place, the positions of the labels that were confirmed and rejected."""
+    decided = {}
+    for place, row in rows.items():
+        absent = set(positions).difference(row.labels) if row.reviewed == "all" else row.rejected
+        decided[place] = tuple(
+            [positions[name] for name in names if name in positions] for names in (row.labels, absent)
+        )
+    return decided
+
+
+def _reasons(album: Album) -> list[Message]:
+    """Why photos cannot be read: what most of them have in common first, each with the first of them."""
+    alike: dict[str, list[int]] = {}
+    for place, why in sorted(album.problems.items()):
+        alike.setdefault(why, []).append(place)
+    texts = []
+    for why, places in sorted(alike.items(), key=lambda one: -len(one[1]))[:REASONS]:
+        name, more = album.photos[places[0]].name, len(places) - 1
+        first = Message("{some} and {count} more", some=name, count=more) if more else name
+        texts.append(Message("{name}: {why}", name=first, why=why))
+    return texts

@@ -18,7 +18,7 @@ from demo.albums import Albums
 from demo.corrections import Corrections
 from demo.errors import CorrectionsError, DemoError
 from demo.hourly import Hourly
-from demo.images import decode, extension, find_images, thumbnail
+from demo.images import decode, extension, find_images
 from demo.messages import Message, joined
 from demo.models import Models
 from demo.own_curve import OwnCurve, OwnCurves
@@ -29,9 +29,6 @@ from demo.ui import visitor
 from demo.ui.desk import Desk, Draft, OpenImage, OpenImages
 from demo.ui.tag_editor import Decisions, EditorState, Status
 from demo.walk import Walk
-
-SHOWN_BY_BROWSERS = ("jpg", "png", "webp", "gif", "bmp", "avif")
-PREVIEW_PIXELS = 1600
 
 Picture = tuple[bytes, str] | None
 
@@ -88,7 +85,7 @@ class Tagging:
         Raises ImageRejected for what is wrong with the image, another DemoError for anything else.
         """
         opened, tagger, tagged = self._tagged(data, name, desk, walk.album, place)
-        walk.place, walk.is_begun = place, walk.is_begun or place is not None
+        walk.enter(place)
         self._leave(decisions, desk)
         digest = self.open_images.add(opened)
         settled, note = self._kept(digest, desk)
@@ -181,7 +178,7 @@ class Tagging:
             return None
         if not desk.is_settled(digest, _draft(decisions)):
             said = Message("This image was saved elsewhere meanwhile; saving it here replaces that.")
-            return View(_shown(opened), Status("note", said), {"keep": True})
+            return View(self._shown(opened), Status("note", said), {"keep": True})
         return self.open(opened.data, None, desk, opened.name, self.walk_of(desk).place)
 
     def _tagged(
@@ -214,10 +211,13 @@ class Tagging:
     ) -> View:
         own_curve = self.own_curves.look(tagger, digest, tagged.scores)
         return View(
-            _shown(opened),
+            self._shown(opened),
             _state(tagger, digest, tagged.scores, draft.under(tagger.checkpoint.identity), note, own_curve),
             self._facts(opened, tagger, tagged.milliseconds, desk),
         )
+
+    def _shown(self, opened: OpenImage) -> tuple[bytes, str]:
+        return self.albums.previews.of(opened.data, opened.extension)
 
     def _saved_at(self, digest: str) -> str:
         """When an image's row was saved; '' without one that can be read."""
@@ -253,7 +253,7 @@ class Tagging:
         before = self.open_images.get(decisions.key.partition(":")[0]) if decisions else None
         kept = "" if before is None else Message("The image before is still open.")
         text = joined([why if isinstance(why, Message) else str(why), kept])
-        return View(before and _shown(before), Status("error", text), {"keep": before is not None})
+        return View(before and self._shown(before), Status("error", text), {"keep": before is not None})
 
     def nothing(self, decisions: Decisions | None, desk: Desk, note: str = "") -> View:
         """No image, and why; what was decided on the one before is kept."""
@@ -299,10 +299,3 @@ def _state(
         slider=draft.slider,
         note=note,
     )
-
-
-def _shown(opened: OpenImage) -> tuple[bytes, str]:
-    """What a browser can show of it."""
-    if opened.extension in SHOWN_BY_BROWSERS:
-        return opened.data, opened.extension
-    return thumbnail(opened.data, PREVIEW_PIXELS), "jpg"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
+from demo.album import Album
 from tests.browser.test_page import Site
 
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
@@ -41,7 +44,7 @@ def drop(site: Site, target: Locator, *paths: Path) -> None:
 
 
 def count(site: Site) -> Locator:
-    return site.page.locator(".counts b")
+    return site.page.locator(".film .counts b")
 
 
 def problem(site: Site) -> Locator:
@@ -140,8 +143,73 @@ def test_a_queue_that_is_done_looks_done_though_a_photo_cannot_be_read(
     expect(count(site)).to_have_text("All done")
     expect(site.page.locator(".counts span")).to_have_text("1 saved · 1 cannot be read")
     site.id("next").click()
-    expect(site.id("status")).to_have_text("All photos are done.")
+    expect(site.id("status")).to_have_text("All photos are done. 1 photo cannot be read.")
+    expect(site.id("unread")).to_contain_text("b.png: This is not a picture.")
+    expect(site.page.locator(".film .announcer")).to_have_text("All photos are done.")
     expect(site.id("tag-editor")).to_contain_text("What you saved is on the Corrections tab.")
     expect(site.page.get_by_text("No image yet")).to_be_hidden()
     site.upload_and_wait(make_image(5))
     expect(site.page.get_by_text("What you saved is on")).to_be_hidden()
+
+
+def test_photos_of_which_none_can_be_read_are_not_said_to_be_done(
+    start: Callable[..., Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (folder := tmp_path / "photos").mkdir()
+    for name in ("1.heic", "2.heic"):
+        (folder / name).write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    site = start(images=folder)
+    expect(site.id("status")).to_have_text("2 photos cannot be read.")
+    expect(site.id("status")).to_have_attribute("data-state", "error")
+    expect(site.id("tag-editor")).to_have_attribute("data-view", "empty")
+    expect(site.page.locator(".finished")).to_be_hidden()
+    expect(count(site)).to_have_text("2 photos cannot be read.")
+    expect(site.id("unread")).to_be_visible()
+    expect(site.id("unread")).to_contain_text("1.heic and 1 more: This is a HEIC picture.")
+    expect(site.id("unread")).to_contain_text("pip install pillow-heif")
+    expect(site.page.locator(".film .announcer")).to_contain_text("2 photos cannot be read.")
+
+
+def test_close_asks_before_decisions_of_the_grid_go_with_the_photos(start: Callable[..., Site], mixed: Path) -> None:
+    site = start()
+    drop(site, site.page.locator("#image"), mixed)
+    expect(count(site)).to_have_text("0 of 2 done")
+    expect(site.page.locator(".film .work")).to_be_hidden()
+    site.tab("Grid")
+    site.page.locator(".tile[data-band=active], .tile[data-band=candidate]").first.click()
+    expect(site.id("grid-save")).to_have_text("Save 1 decision")
+    site.tab("Tag")
+    site.id("close-queue").click()
+    asking = site.page.locator(".film .asking")
+    expect(asking).to_contain_text("1 decision on the Grid tab is not saved.")
+    site.page.keyboard.press("Enter")  # Keep has the focus
+    expect(asking).to_be_hidden()
+    expect(site.id("close-queue")).to_be_focused()
+    expect(count(site)).to_have_text("0 of 2 done")
+    site.id("close-queue").click()
+    asking.get_by_role("button", name="Close without saving").click()
+    expect(site.id("strip")).to_be_hidden()
+    site.tab("Grid")
+    expect(site.id("grid")).not_to_have_attribute("data-view", "busy")
+    expect(site.id("grid-save")).to_be_disabled()
+    assert not site.corrections.csv_path.exists()
+
+
+def test_that_all_photos_are_tagged_is_said_and_the_bar_has_a_name(
+    start: Callable[..., Site], mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go, prepared = threading.Event(), Album.prepared
+
+    def waiting(*arguments: object, **more: object) -> object:
+        may_go.wait(20)
+        return prepared(*arguments, **more)
+
+    monkeypatch.setattr(Album, "prepared", waiting)
+    site = start()
+    drop(site, site.page.locator("#image"), mixed)
+    said = site.page.locator(".film .announcer")
+    expect(site.page.get_by_role("progressbar", name="Tagging photos")).to_be_visible()
+    expect(said).to_be_empty()
+    may_go.set()
+    expect(said).to_have_text("All photos are tagged.")

@@ -163,13 +163,15 @@ def test_what_was_saved_elsewhere_is_shown_and_merged(grid: GridSite) -> None:
     assert grid.corrections.history_path.read_bytes().count(b"\n") == 4
 
 
-def test_everything_above_the_line_is_confirmed_at_once_and_undone_in_one_step(grid: GridSite) -> None:
+def test_everything_above_the_line_is_confirmed_after_a_preview_and_undone_in_one_step(grid: GridSite) -> None:
     grid.give(4, rejected=["cat"])
     grid.open("cat")
     grid.tile(2).click()
     button = grid.id("confirm-all")
     expect(button).to_have_text("Confirm the 2 above the line")
     button.click()
+    expect(grid.id("sure").get_by_role("heading")).to_have_text("Confirm “cat” on 2 photos?")
+    grid.id("sure-yes").click()
     grid.expect_tile(0, "active", "confirmed", pending=True)
     grid.expect_tile(5, "active", "confirmed", pending=True)
     grid.expect_tile(2, "active", "rejected", pending=True)
@@ -186,6 +188,61 @@ def test_everything_above_the_line_is_confirmed_at_once_and_undone_in_one_step(g
     rows = grid.rows()
     assert {place: row["labels"] for place, row in rows.items()} == {4: [], 0: ["cat"], 2: [], 5: ["cat"]}
     expect(grid.id("undo")).to_be_disabled()
+
+
+def test_what_is_confirmed_together_is_shown_first_and_asked_by_keyboard_too(
+    page: Page, serve: Callable[..., str], tmp_path: Path
+) -> None:
+    blocks, options, scores = page_of(tmp_path, 300, 3)
+    page.goto(serve(blocks, server_port=free_port(), **options))
+    tiles, sure = page.get_by_test_id("grid-tiles"), page.get_by_test_id("grid-sure")
+    first = tiles.locator("[data-index='0']")
+    expect(page.get_by_test_id("grid")).to_have_attribute("data-view", "ready")
+    page.get_by_test_id("grid-label").fill("label 0")
+    page.keyboard.press("Enter")
+    expect(first).to_contain_text(f"{scores.max():.3f}")
+    first.focus()
+    count = sum(scores >= np.float32(float(page.get_by_test_id("grid-threshold").input_value())))
+    assert count > 10
+    page.keyboard.press("c")
+    expect(sure.get_by_role("heading")).to_contain_text(f"on {count} photos?")
+    ranked = np.sort(scores)[::-1][:count]
+    shown = [f"{score:.3f}" for score in (*ranked[:5], *ranked[-5:])]
+    expect(sure.locator("li")).to_have_text([*shown[:5], f"… {count - 10} photos between …", *shown[5:]])
+    for picture in sure.locator("img").all():
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    page.keyboard.press("x")  # no key of the grid's acts behind it
+    page.keyboard.press("Escape")
+    expect(sure).to_be_hidden()
+    expect(page.locator("[data-pending=true]")).to_have_count(0)
+    expect(first).to_be_focused()
+    page.keyboard.press("c")
+    expect(page.get_by_test_id("grid-sure-yes")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_test_id("grid-save")).to_have_text(f"Save {count} decisions")
+    expect(first).to_be_focused()
+    page.keyboard.press("Control+z")
+    expect(page.get_by_test_id("grid-save")).to_be_disabled()
+
+
+def test_what_is_rejected_can_be_looked_at_again_and_the_line_is_unlike_the_focus(grid: GridSite) -> None:
+    grid.open("cat")
+    grid.page.evaluate("document.body.classList.add('dark')")
+    grid.tile(2).click()
+    picture = grid.tile(2).locator("img")
+    expect(picture).to_have_css("opacity", "1")  # it has the focus
+    grid.tile(7).focus()
+    grid.tile(7).hover()
+    expect(picture).to_have_css("opacity", "0.6")
+    mark = grid.tile(2).evaluate("tile => getComputedStyle(tile, '::before').content")
+    assert mark == '"✕"'
+    grid.tile(2).hover()
+    expect(picture).to_have_css("opacity", "1")
+    expect(picture).to_have_css("filter", "none")
+    grid.tile(0).focus()
+    grid.press("ArrowRight")  # so that the ring is drawn
+    ring = grid.tile(2).evaluate("tile => getComputedStyle(tile).outlineColor")
+    expect(grid.root.locator(".line:visible").first).not_to_have_css("background-color", ring)
 
 
 def test_a_sweep_by_keys_alone(grid: GridSite) -> None:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from demo import album as album_module
+from demo import previews
 from demo.album import Album
 from demo.checkpoint import Checkpoint, save_checkpoint
 from demo.images import decode
@@ -411,3 +412,80 @@ def test_a_dropped_folder_is_looked_through(start: Callable[..., Site], make_ima
     told = site.page.locator(".film .problem")
     expect(told).to_contain_text("1 file is no photo and was left out: notes.txt")
     expect(told).to_contain_text("2 files cannot be read and were left out: link.png, locked")
+
+
+def test_the_pictures_of_the_next_photos_are_there_before_they_are_opened(
+    start: Callable[..., Site], image_folder: Path, make_image: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, preview = [], previews.thumbnail
+    monkeypatch.setattr(previews, "thumbnail", lambda data, side: made.append(data) or preview(data, side))
+    tiff = make_image(20, kind="TIFF")
+    (image_folder / "1.tif").write_bytes(tiff)  # after 1.png
+    site = start(images=image_folder)
+    asked: list[str] = []
+    site.page.on("request", lambda request: asked.append(request.url))
+    site.page.reload()
+    fetched = "performance.getEntriesByType('resource').filter(({ name }) => name.includes('/file=')).length"
+    for number in (1, 2, 3):
+        expect(facts(site)).to_contain_text(f"{number} of 9")
+        site.page.wait_for_function(f"{fetched} === {number} + 2")  # the one that is open, those before, and two more
+        ahead = {url for url in asked if "/file=" in url}
+        site.id("next").click()
+        expect(facts(site)).to_contain_text(f"{number + 1} of 9")
+        expect(site.image).to_have_js_property("complete", True)
+        source = site.image.get_attribute("src")
+        assert source in ahead
+        assert asked.count(source) == 1
+    assert made == [tiff]
+
+
+def test_on_a_phone_margins_are_narrow_and_save_and_next_and_the_picture_stay_in_sight(
+    start: Callable[..., Site], image_folder: Path
+) -> None:
+    site = start(images=image_folder)
+    page = site.page
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(facts(site)).to_contain_text("1 of 8")
+    desk = page.locator("#desk").bounding_box()
+    assert 12 <= desk["x"] <= 16
+    assert 12 <= 390 - desk["x"] - desk["width"] <= 16
+    for top in (0, 300):
+        page.evaluate("top => scrollTo({ top, behavior: 'instant' })", top)
+        for name in ("save", "next"):
+            expect(site.id(name)).to_be_in_viewport(ratio=1)
+    page.evaluate("scrollTo({ top: 400, behavior: 'instant' })")
+    expect(page.locator("#image")).not_to_be_in_viewport(ratio=0.9)
+    site.id("next").click()
+    expect(facts(site)).to_contain_text("2 of 8")
+    expect(page.locator("#image")).to_be_in_viewport(ratio=1)
+    expect(site.id("next")).to_be_in_viewport(ratio=1)
+
+
+def test_who_touches_is_not_told_to_drop(start: Callable[..., Site], browser: Browser) -> None:
+    site = start()
+    expect(site.page.get_by_text("Drop photos, a folder or a zip")).to_be_visible()
+    phone = browser.new_context(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True).new_page()
+    phone.goto(site.url)
+    expect(phone.get_by_text("Add its photos, or a zip.")).to_be_visible()
+    expect(phone.get_by_text("Drop photos, a folder or a zip")).to_be_hidden()
+    phone.context.close()
+
+
+def test_next_opens_what_the_model_contradicts_though_it_is_saved(
+    start: Callable[..., Site], image_folder: Path
+) -> None:
+    site = start(images=image_folder)
+    expect(site.page.locator(".film .work")).to_be_hidden()
+    expect(facts(site)).to_contain_text("1 of 8")
+    site.chips.first.click()  # what the model is surest of is rejected
+    site.save()
+    site.id("next").click()
+    expect(facts(site)).to_contain_text("2 of 8")
+    site.id("order").select_option("disagree")
+    expect(tiles(site).and_(site.page.locator("[data-place='0']"))).to_have_css("left", "0px")
+    site.page.locator("[data-place='7']").click()
+    expect(facts(site)).to_contain_text("7.png")
+    site.id("next").click()
+    expect(facts(site)).to_contain_text("0.png")
+    site.id("next").click()
+    expect(facts(site)).not_to_contain_text("0.png")
