@@ -84,7 +84,9 @@ def test_on_a_public_host_no_report_is_served(tmp_path: Path, runs: Path) -> Non
 @pytest.mark.parametrize(
     ("others", "is_bare"), [({}, False), ({"on_space": True}, True), ({"accounts": (("ann", "x"),)}, False)]
 )
-def test_strangers_download_pictures_without_what_else_is_in_their_files(tmp_path: Path, others: dict, is_bare: bool) -> None:
+def test_strangers_download_pictures_without_what_else_is_in_their_files(
+    tmp_path: Path, others: dict, is_bare: bool
+) -> None:
     corrections, photos = Corrections(tmp_path / "corrections"), {}
     for kind in ("JPEG", "TIFF"):
         exif, photo = Image.Exif(), io.BytesIO()

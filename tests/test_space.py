@@ -24,6 +24,7 @@ from PIL import Image
 from demo.settings import Settings
 from demo.ui import strangers
 from demo.ui.strangers import is_stranger
+from tests.faults.table import demand, planted
 from tests.hub_commits import OWNER, HubCommits, serve_commits
 from tests.hub_login import SECRET, HubLogin, serve_login
 from tests.space import DATASET, HEEDING_MODES, Browser, Space, checkout, hosts_package, make_writable
@@ -333,18 +334,27 @@ def run_kills(code: Path, hosts: Path, disk: Path, model: Path, kills: int, seed
     ("kills", "seed", "least"),
     [
         pytest.param(2, 1, 0, marks=pytest.mark.timeout(900)),
-        pytest.param(20, 0, 20, marks=[pytest.mark.faults, pytest.mark.timeout(3600)]),
+        pytest.param(20, 0, 20, marks=[demand("sync, kill -9"), pytest.mark.faults, pytest.mark.timeout(3600)]),
     ],
 )
 def test_what_was_synced_is_there_once_however_often_it_is_killed(
-    code: Path, hosts: Path, tmp_path: Path, tiny_checkpoint: Path, kills: int, seed: int, least: int
+    code: Path,
+    hosts: Path,
+    tmp_path: Path,
+    tiny_checkpoint: Path,
+    record_property: Callable[[str, object], None],
+    kills: int,
+    seed: int,
+    least: int,
 ) -> None:
     came_to = run_kills(code, hosts, tmp_path / "disk", tiny_checkpoint, kills, seed)
-    print(came_to)
+    told = f"{came_to['saved']} saves, {came_to['synced']} of them seen synced: {len(came_to['wrong'])} wrong"
+    record_property("figure", f"a Space, {kills} kills, {told}")
     assert came_to["wrong"] == [], came_to
     assert came_to["synced"] > least
 
 
+@planted("sync, kill -9")
 @pytest.mark.faults
 @pytest.mark.timeout(900)
 def test_the_check_catches_one_that_does_not_look_at_what_is_there(

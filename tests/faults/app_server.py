@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
 from demo.settings import ROOT
 from tests.test_app import environment, free_port
@@ -59,6 +60,22 @@ page.build_page = lambda *arguments, **named: build(*arguments, **named).queue(m
 """
 ALLOWED_PATHS = """
 page.launch_options = lambda *arguments, **named: options(*arguments, **named) | {"allowed_paths": ["."]}
+"""
+PILLOWS_LIMIT = """
+import io, demo.ui.programs as programs
+from demo.errors import ImageRejected
+from PIL import Image
+Image.MAX_IMAGE_PIXELS = 2**30 // 4 // 3
+def with_pillows_limit(data, max_bytes=None):
+    try:
+        return Image.open(io.BytesIO(data)).convert("RGB")
+    except Exception as error:
+        raise ImageRejected(str(error))
+programs.decode = with_pillows_limit
+"""
+UNCHECKED_WRITE = """
+import os, demo.ledger
+demo.ledger.append = os.write
 """
 
 
@@ -142,3 +159,18 @@ class Server:
 def file(path: object, **more: object) -> dict[str, object]:
     """An uploaded file as a program names it."""
     return {"path": path, "meta": {"_type": "gradio.FileData"}, **more}
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[Callable[[str], Server]]:
+    """Start the app, or the bad version that a text makes of it; it ends with the module."""
+    servers: dict[str, Server] = {}
+
+    def started(how: str) -> Server:
+        if how not in servers:
+            servers[how] = Server(tmp_path_factory.mktemp("app") / "work", tiny_checkpoint, how)
+        return servers[how]
+
+    yield started
+    for server in servers.values():
+        server.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.browser.conftest import browser, locale, page, serve
+from tests.faults.app_server import start
 from tests.faults.table import figure
 
-__all__ = ["browser", "figure", "locale", "page", "serve"]
+__all__ = ["browser", "figure", "locale", "page", "serve", "start"]

@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 import pytest
@@ -28,21 +27,6 @@ pytestmark = pytest.mark.faults
 Figure = Callable[[str], None]
 MB = 2**20
 REQUESTS = 200
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[Callable[[str], Server]]:
-    """Start the app, or the bad version that a text makes of it; it ends with the module."""
-    servers: dict[str, Server] = {}
-
-    def started(how: str) -> Server:
-        if how not in servers:
-            servers[how] = Server(tmp_path_factory.mktemp("app") / "work", tiny_checkpoint, how)
-        return servers[how]
-
-    yield started
-    for server in servers.values():
-        server.close()
 
 
 # Body size: 64 MB in each shape to each route that takes an image

@@ -1,6 +1,7 @@
 """Kills of a process that saves and syncs, its disk kept or gone; the check is seen failing on one that overwrites.
 
-A few kills run every time; `make test-faults` runs twenty, from three seeds.
+And how old a row may be that a lost machine takes along; that check is seen failing on one that falls behind. A few
+kills run every time; `make test-faults` runs twenty, from three seeds.
 """
 
 from __future__ import annotations
@@ -56,6 +57,28 @@ class Again(HubRows):
         return is_new
 
 
+class EverySecond(Sync):
+    """One that falls behind: it takes every second round for done."""
+
+    rounds = 0
+
+    def exchange(self) -> None:
+        self.rounds += 1
+        if self.rounds % 2:
+            super().exchange()
+
+
+class OnlyOnce(Sync):
+    """One that stops after its first round and does not say so."""
+
+    rounds = 0
+
+    def exchange(self) -> None:
+        self.rounds += 1
+        if self.rounds == 1:
+            super().exchange()
+
+
 def photo(name: int) -> bytes:
     """A picture whose bytes tell more than its pixels; of another colour for each name."""
     told, target = PngImagePlugin.PngInfo(), io.BytesIO()
@@ -64,17 +87,22 @@ def photo(name: int) -> bytes:
     return target.getvalue()
 
 
-def work(there_class: type[HubRows], endpoint: str, folder: Path, log_path: Path, seed: int, actions: int | None):
-    """A server: rows are saved, saved again and deleted while they are synced; what was tried, done, synced is logged.
-
-    actions: after so many it ends as one that is stopped; None for going on until it is killed.
-    """
+def talk_to(endpoint: str) -> None:
+    """What a process of these tests does before it uses the Hub."""
     constants.ENDPOINT = endpoint
     constants.HUGGINGFACE_CO_URL_TEMPLATE = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
     constants.HF_HUB_DISABLE_XET = True
     os.environ["HF_TOKEN"] = TOKEN
     close_session()
     disable_progress_bars()
+
+
+def work(there_class: type[HubRows], endpoint: str, folder: Path, log_path: Path, seed: int, actions: int | None):
+    """A server: rows are saved, saved again and deleted while they are synced; what was tried, done, synced is logged.
+
+    actions: after so many it ends as one that is stopped; None for going on until it is killed.
+    """
+    talk_to(endpoint)
     log = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def logged(what: str, name: int = -1, threshold: float | None = None) -> None:
@@ -172,6 +200,81 @@ def shows(picture: bytes, name: int) -> bool:
         return image.getpixel((0, 0)) == (name % 256, name // 256, 7) and b"canary" not in picture
 
 
+# The stated interval: at any moment the machine may be lost with its disk, and what the dataset has then is left
+
+STATED_SECONDS = 2
+INTERVALS = 4
+
+
+def work_by_the_clock(sync_class: type[Sync], endpoint: str, folder: Path, log_path: Path) -> None:
+    """A server: a row every 50 ms; when each was acknowledged and when each round of syncing began and ended is logged.
+
+    The clock is one for all processes of a machine.
+    """
+    talk_to(endpoint)
+    log, corrections, number = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), Corrections(folder), 0
+
+    def logged(what: str, name: int = -1) -> None:
+        os.write(log, (json.dumps([what, name, time.monotonic()]) + "\n").encode())
+
+    class Timed(sync_class):
+        def exchange(self) -> None:
+            logged("began")
+            super().exchange()
+            logged("ended")
+
+    Timed(corrections, HubRows(DATASET), STATED_SECONDS / 60).start()
+    while True:
+        number += 1
+        values = {"labels": [str(number)], "rejected": [], "model_labels": [], "reviewed": "listed", "model": "m@1"}
+        corrections.save(photo(number), "png", threshold=0.5, **values)
+        logged("saved", number)
+        time.sleep(0.05)
+
+
+def lost_by_stops(hub: HubCommits, tmp_path: Path, sync_class: type[Sync] = Sync) -> dict[str, object]:
+    """What a loss of the machine at any of many moments takes along: how old it is, and what is too old for that.
+
+    Too old is what was acknowledged longer ago than the interval and the longest push took.
+    """
+    log_path, folder, moments = tmp_path / "log", tmp_path / "disk", []
+    log_path.touch()
+    process = PROCESSES.Process(target=work_by_the_clock, args=(sync_class, hub.endpoint, folder, log_path))
+    process.start()
+    until(lambda: b"saved" in log_path.read_bytes())
+    enough = time.monotonic() + INTERVALS * STATED_SECONDS
+    while (now := time.monotonic()) < enough:
+        made = ("dataset", DATASET) in hub.repos and hub.repo(DATASET, "dataset").commits
+        moments.append((now, made[-1].files if made else {}))
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    shutil.rmtree(folder)
+    saved, push_seconds, began = {}, 0.0, enough
+    for what, name, at in map(json.loads, log_path.read_text().splitlines()):
+        if what == "saved":
+            saved[name] = at
+        elif what == "began":
+            began = at
+        else:
+            push_seconds, began = max(push_seconds, at - began), enough
+    push_seconds = max(push_seconds, enough - began)  # the one that was cut off
+    there, ages = {}, [0.0]
+    for moment, files in moments:
+        kept = there.setdefault(id(files), names_in(files))
+        ages.append(max((moment - at for name, at in saved.items() if at < moment and name not in kept), default=0.0))
+    oldest, most = max(ages), STATED_SECONDS + push_seconds
+    return {"is_late": oldest > most, "oldest": oldest, "push": push_seconds, "rows": len(saved), "stops": len(moments)}
+
+
+def names_in(files: dict[str, bytes]) -> set[int]:
+    """What rows of a dataset's files are of."""
+    tables = (content.decode() for path, content in files.items() if path.endswith("metadata.csv"))
+    return {
+        int(json.loads(row["labels"])[0]) for text in tables for row in csv.DictReader(io.StringIO(text, newline=""))
+    }
+
+
 @pytest.fixture
 def hub() -> Iterator[HubCommits]:
     with serve_commits() as running:
@@ -208,3 +311,20 @@ def test_nothing_that_was_synced_is_lost_or_doubled_by_twenty_kills(hub, tmp_pat
 @pytest.mark.parametrize("careless", [Blind, Again])
 def test_the_check_catches_one_that_does_not_look_at_what_is_there(hub, tmp_path, careless):
     assert run_kills(hub, tmp_path, 6, seed=2, there_class=careless)["wrong"] != []
+
+
+@demand("sync, kill -9")
+@pytest.mark.faults
+def test_a_lost_machine_takes_no_row_along_that_is_older_than_the_stated_interval(hub, tmp_path, figure):
+    came_to = lost_by_stops(hub, tmp_path)
+    told = f"the oldest row lost was {came_to['oldest']:.2f} s old, the longest push took {came_to['push']:.2f} s"
+    figure(f"a machine lost at {came_to['stops']} moments, interval {STATED_SECONDS} s: {told}")
+    assert not came_to["is_late"], came_to
+    assert came_to["rows"] > 40
+
+
+@planted("sync, kill -9")
+@pytest.mark.faults
+@pytest.mark.parametrize("slow", [EverySecond, OnlyOnce])
+def test_the_check_of_the_interval_catches_one_that_falls_behind(hub, tmp_path, slow):
+    assert lost_by_stops(hub, tmp_path, slow)["is_late"]
