@@ -20,7 +20,7 @@ test: $(VENV)/.everything lint
 	@sh tests/install_chromium.sh
 	$(CLEAN) $(BIN)/python -m pytest -m "not faults and not slow" $(ARGS)
 
-# the better part of an hour, with nothing else to do; FAULTS= for fewer kills and writers
+# an hour or two, with nothing else to do; FAULTS= for fewer kills and writers, half an hour
 FAULTS ?= full
 test-faults: $(VENV)/.everything
 	@sh tests/install_chromium.sh

@@ -187,7 +187,7 @@ def _to_8_bit_colour(image: Image.Image) -> Image.Image:
         image = _to_8_bits(image)
     if image.has_transparency_data:
         return image.convert("RGBA")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # to what it is already would copy it
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:

@@ -18,6 +18,8 @@ from playwright.sync_api import Page, expect
 from tests.faults.app_server import OURS, UNCHECKED_WRITE, Server, file
 from tests.faults.table import demand, planted
 
+pytestmark = pytest.mark.faults
+
 UNTOUCHED_AND_NEXT = "What was saved before is untouched. Make room or give access there, then try again."
 PART_OF_A_ROW = 20
 SMALL = (8, 6)
@@ -86,7 +88,6 @@ def test_a_server_whose_disk_is_full_says_so_and_loses_nothing_and_saves_once_th
 
 
 @planted("disk full")
-@pytest.mark.faults
 def test_the_check_of_servers_catches_an_unchecked_write(
     start: Callable[[str], Server], make_image: Callable[..., bytes]
 ) -> None:
