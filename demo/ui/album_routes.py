@@ -9,8 +9,6 @@ import tempfile
 from pathlib import Path
 from urllib.parse import unquote
 
-from gradio.processing_utils import hash_bytes, save_bytes_to_cache
-from gradio.utils import get_upload_folder
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -19,6 +17,7 @@ from starlette.routing import Route
 from demo.albums import Albums
 from demo.errors import BadInput, ImageRejected
 from demo.images import extension
+from demo.ui.image_input import cached
 
 NO_PICTURE = b"GIF89a\1\0\1\0\x80\0\0\0\0\0\0\0\0!\xf9\4\1\0\0\0\0,\0\0\0\0\1\0\1\0\0\2\2D\1\0;"
 
@@ -79,12 +78,9 @@ def album_routes(albums: Albums) -> list[Route]:
             shown, kind = albums.previews.of(data, extension(data))
         except (ImageRejected, OSError):
             return JSONResponse({})
-        path, folder = f"image.{kind}", get_upload_folder()
-        kept = Path(folder, hash_bytes(shown), path)
-        if not kept.exists():
-            save_bytes_to_cache(shown, path, cache_dir=folder)
-        request.app.get_blocks().upload_file_set.add(str(kept.resolve()))  # which gradio deletes when it is old
-        return JSONResponse({"path": str(kept.resolve())})
+        path = str(cached(shown, kind))
+        request.app.get_blocks().upload_file_set.add(path)  # which gradio deletes when it is old
+        return JSONResponse({"path": path})
 
     return [
         Route("/albums/{token}/photos", upload, methods=["POST"]),

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import base64
 import binascii
+import secrets
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import gradio as gr
 from gradio.data_classes import ImageData
-from gradio.processing_utils import save_bytes_to_cache
+from gradio.processing_utils import hash_bytes
 from gradio.utils import get_upload_folder, is_in_or_equal
 
 from demo.errors import ImageRejected
+
+FRESH_SECONDS = 3600
+"""Within which a file is left as it is, so that what a browser has of it stays good."""
 
 
 class ImageInput(gr.Image):
@@ -39,9 +44,22 @@ class ImageInput(gr.Image):
     def postprocess(self, value: tuple[bytes, str] | None) -> ImageData | None:
         if value is None:
             return None
-        data, extension = value
-        path = save_bytes_to_cache(data, f"image.{extension}", cache_dir=self.GRADIO_CACHE)
-        return ImageData(path=path, orig_name=f"image.{extension}")
+        path = cached(*value)
+        return ImageData(path=str(path), orig_name=path.name)
+
+
+def cached(data: bytes, extension: str) -> Path:
+    """The file from which gradio serves an image: written whole and once, since a browser may be fetching it ahead."""
+    path = Path(get_upload_folder(), hash_bytes(data), f"image.{extension}")
+    try:
+        if time.time() - path.stat().st_mtime > FRESH_SECONDS:
+            path.touch()  # gradio deletes what is old
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{secrets.token_hex(8)}")
+        part.write_bytes(data)
+        part.replace(path)
+    return path.resolve()
 
 
 def read_upload(file: object) -> bytes:
