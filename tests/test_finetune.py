@@ -632,6 +632,7 @@ def test_a_label_that_weighs_nothing_is_not_learned(corrections, tmp_path, tiny_
     assert not torch.equal(old[1], new[1])
 
 
+@pytest.mark.slow  # as tests/test_distributed.py, by the command
 def test_two_processes_share_a_fine_tune_and_come_to_what_one_does(corrections, tmp_path, tiny_checkpoint):
     more = ["--model", str(tiny_checkpoint), *QUICK, "--train", "full", "--epochs", "2", "--mosaic", "0.3"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -333,7 +333,7 @@ def run_kills(code: Path, hosts: Path, disk: Path, model: Path, kills: int, seed
 @pytest.mark.parametrize(
     ("kills", "seed", "least"),
     [
-        pytest.param(2, 1, 0, marks=pytest.mark.timeout(900)),
+        pytest.param(2, 1, 0, marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
         pytest.param(20, 0, 20, marks=[demand("sync, kill -9"), pytest.mark.faults, pytest.mark.timeout(3600)]),
     ],
 )

@@ -38,8 +38,10 @@ class Looking(Site):
         super().__init__(page, *arguments, **settings)
 
     def _count(self, request: Request) -> None:
-        if request.method == "POST" and "/queue/join" in request.url and '"turn"' in (request.post_data or ""):
-            self.asked.append(request.post_data_json["event_data"]["label"])
+        if request.method == "POST" and "/queue/join" in request.url:
+            data = request.post_data_json.get("event_data") or {}
+            if "turn" in data and "label" in data:
+                self.asked.append(data["label"])
 
     @property
     def map(self) -> Locator:
