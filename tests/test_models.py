@@ -288,7 +288,7 @@ def test_on_a_public_host_a_name_means_the_hub_even_where_a_folder_has_it(
     models = Models(settings_of(tiny_checkpoint, tmp_path, host="0.0.0.0"))
     asked = []
 
-    def fetch(ref: str, report: object) -> tuple[Path, str]:
+    def fetch(ref: str, report: object, as_anybody: bool) -> tuple[Path, str]:
         asked.append(ref)
         raise CheckpointError("No Hub here.")
 

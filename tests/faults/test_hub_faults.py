@@ -118,7 +118,7 @@ PROCESSES = multiprocessing.get_context("forkserver")  # whose children need not
 PROCESSES.set_forkserver_preload([__name__])
 
 
-def straight_into_its_place(repo: str, name: str, revision: str, report: object = None) -> str:
+def straight_into_its_place(repo: str, name: str, revision: str, report: object = None, token: object = None) -> str:
     """A careless download: what is there is taken for whole, and what is not is written where it will be read."""
     path = Path(constants.HF_HUB_CACHE) / "models--owner--name" / "snapshots" / COMMIT / name
     if not path.exists():
