@@ -44,6 +44,7 @@ from demo.ui.login import Login
 from demo.ui.strangers import Strangers
 from demo.ui.streams import Streams
 from demo.ui.watching import Watch
+from demo.ui.words import Early
 
 THUMBNAIL_PIXELS = 128
 PIECE_BYTES = 2**18
@@ -150,6 +151,7 @@ def app_kwargs(
             Middleware(Foreign),
             Middleware(Login),
             Middleware(Streams),
+            Middleware(Early),
             gate,
             *[Middleware(Strangers)] * has_strangers,
         ],
