@@ -35,6 +35,8 @@ from demo.ui.watching import watch_events
 from demo.ui.words import head, i18n
 
 STYLES = ("page", "key_map", "why")
+SECONDS_BETWEEN_LOOKS = 0.005
+"""Of gradio at its queue while nothing is in it. Looking every millisecond, as it would, takes a tenth of a core."""
 
 
 class Page(gr.Blocks):
@@ -107,6 +109,7 @@ def build_page(
     keep_little(page)
     watch_events(page)
     page.queue(max_size=settings.max_queue_length)
+    page._queue.sleep_when_free = SECONDS_BETWEEN_LOOKS
     return page
 
 

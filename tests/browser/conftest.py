@@ -11,6 +11,7 @@ import shutil
 import socket
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -74,7 +75,7 @@ def locale() -> str:
 
 
 @pytest.fixture
-def page(browser: Browser, locale: str) -> Iterator[Page]:
+def page(browser: Browser, locale: str, serve: Callable[..., str]) -> Iterator[Page]:
     """A page in a context of its own, 1440×900, that watches for errors and outside requests."""
     context = browser.new_context(viewport={"width": 1440, "height": 900}, locale=locale)
     page = context.new_page()
@@ -96,9 +97,9 @@ def page(browser: Browser, locale: str) -> Iterator[Page]:
     assert not faults, "\n".join(faults)
 
 
-@pytest.fixture(scope="module")
-def serve() -> Iterator[Callable[[gr.Blocks], str]]:
-    """Launch a Blocks on a free port of 127.0.0.1 and return its URL; closed after the module's last test."""
+@contextmanager
+def serving() -> Iterator[Callable[..., str]]:
+    """Launches a Blocks on a free port of 127.0.0.1 and gives its URL; all are closed in the end."""
     launched: list[gr.Blocks] = []
 
     def launch(blocks: gr.Blocks, **options: object) -> str:
@@ -114,10 +115,18 @@ def serve() -> Iterator[Callable[[gr.Blocks], str]]:
         blocks.close()
 
 
+@pytest.fixture
+def serve() -> Iterator[Callable[..., str]]:
+    """For a server that the test's page, which is closed before it, may talk to until the end of the test."""
+    with serving() as serve:
+        yield serve
+
+
 @pytest.fixture(scope="module")
-def bench(serve: Callable[[gr.Blocks], str]) -> Bench:
+def bench() -> Iterator[Bench]:
     """A page with the tag editor alone."""
-    return Bench(serve)
+    with serving() as serve:
+        yield Bench(serve)
 
 
 @pytest.fixture

@@ -200,6 +200,7 @@ def test_what_is_confirmed_together_is_shown_first_and_asked_by_keyboard_too(
     expect(page.get_by_test_id("grid")).to_have_attribute("data-view", "ready")
     page.get_by_test_id("grid-label").fill("label 0")
     page.keyboard.press("Enter")
+    expect(page.get_by_test_id("grid")).to_have_attribute("data-view", "ready")
     expect(first).to_contain_text(f"{scores.max():.3f}")
     first.focus()
     count = sum(scores >= np.float32(float(page.get_by_test_id("grid-threshold").input_value())))
