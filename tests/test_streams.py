@@ -1,4 +1,4 @@
-"""A browser's stream of answers stays open between events, and what is asked for as it closes is answered later."""
+"""A browser's stream of answers stays open between events, and who asks when it is closed is told so."""
 
 from __future__ import annotations
 
@@ -87,25 +87,29 @@ def test_the_stream_stays_open_and_goes_on_with_what_is_asked_for_next() -> None
     run(test)
 
 
-def test_after_a_while_it_is_closed_and_who_asks_just_then_is_answered_a_moment_later(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_after_a_while_it_is_closed_and_who_asks_then_is_told_which_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "SECONDS_OPEN", 0.0)
 
     async def test(middleware: Streams) -> None:
-        stream = Visitor(middleware, "data", "mine")
-        await stream.task
+        before, stream = Visitor(middleware, "data", "mine"), Visitor(middleware, "data", "mine")
+        await asyncio.gather(before.task, stream.task)
         assert stream.text == COMPLETED + CLOSE
         assert stream.heard[-1]["more_body"] is False
+        number = header(stream, b"x-stream")
+        assert number != header(before, b"x-stream")
         mine, other = Visitor(middleware, "join", "mine"), Visitor(middleware, "join", "other")
         assert await other.settled()
-        assert not await mine.settled()
-        await mine.task
-        assert mine.heard
-        await asyncio.sleep(streams.SECONDS_TO_HEAR)
-        assert await Visitor(middleware, "join", "mine").settled()
+        assert await mine.settled()
+        assert (header(mine, b"x-stream-closed"), header(other, b"x-stream-closed")) == (number, None)
+        monkeypatch.setattr(streams, "SECONDS_TO_HEAR", 0.0)
+        await Visitor(middleware, "data", "other").task
+        assert list(middleware.closed) == ["other"]
 
     run(test)
+
+
+def header(visitor: Visitor, name: bytes) -> bytes | None:
+    return dict(visitor.heard[0].get("headers", ())).get(name)
 
 
 def test_a_programs_stream_is_closed_at_once() -> None:

@@ -37,6 +37,7 @@ from demo.settings import MAX_FORM_BYTES, TAGGING_AT_ONCE
 from demo.strip_metadata import as_it_is, bare
 from demo.tables import merge_rows, read_table
 from demo.ui.album_routes import album_routes
+from demo.ui.early import Early
 from demo.ui.foreign import Foreign
 from demo.ui.gate import Gate
 from demo.ui.health import Health
@@ -44,7 +45,6 @@ from demo.ui.login import Login
 from demo.ui.strangers import Strangers
 from demo.ui.streams import Streams
 from demo.ui.watching import Watch
-from demo.ui.words import Early
 
 THUMBNAIL_PIXELS = 128
 PIECE_BYTES = 2**18

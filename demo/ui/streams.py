@@ -3,8 +3,9 @@
 gradio closes a page's stream when nothing is pending, and the page opens another when it next asks for something and
 knows that the old one is closed. What it asks for while the word of that is still on its way, as *next* after *save*,
 is answered into no stream, and seen only after the page has asked for something else. So a browser's stream is closed
-when nobody has asked for anything for a while, and who asks just then is answered a moment later. Not later than that:
-a browser has six connections to a host, for all of its tabs.
+when nobody has asked for anything for a while, and who asks for something then is told which stream was closed: before
+the page has heard of that, `streams.js` does not let it have the answer. A stream is closed after so short a while since a
+browser has six connections to a host, for all of its tabs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import suppress
+from itertools import count
 from urllib.parse import parse_qs
 
 from gradio.route_utils import API_PREFIX
@@ -20,8 +22,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 SECONDS_OPEN = 3.0
 """Of a stream without anything pending."""
 
-SECONDS_TO_HEAR = 0.05
-"""From the word that the stream is closed being sent to the page knowing it."""
+SECONDS_TO_HEAR = 60.0
+"""From the word that the stream is closed being sent to the page knowing it, at most."""
 
 CLOSING = b'data: {"msg":"close_stream"'
 SESSION = re.compile(rb'"session_hash":\s*"([^"\\]*)"')
@@ -33,7 +35,8 @@ class Streams:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
         self.joined: dict[str, asyncio.Event] = {}  # by session whose stream is open: something was asked for
-        self.closed: dict[str, float] = {}  # by session: when by the loop's clock
+        self.closed: dict[str, tuple[int, float]] = {}  # by session: the stream's number, and when by the loop's clock
+        self.numbers = count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
@@ -47,7 +50,7 @@ class Streams:
     async def _data(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One stream to the page out of as many of gradio's as there are before nobody asks any more."""
         session = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
-        joined, is_begun, last = asyncio.Event(), False, None
+        joined, is_begun, last, number = asyncio.Event(), False, None, next(self.numbers)
         self.joined[session] = joined
 
         async def sent(message: Message) -> None:
@@ -55,7 +58,7 @@ class Streams:
             if message["type"] == "http.response.start":
                 is_begun, was_begun = True, is_begun
                 if not was_begun:
-                    await send(message)
+                    await send(_with_header(message, b"x-stream", number))
             elif message.get("body", b"").startswith(CLOSING):
                 joined.clear()  # gradio has just found nothing pending: what is asked for from here on sets it
                 last = message
@@ -68,17 +71,18 @@ class Streams:
                 await self.app(scope, receive, sent)
                 if last is None or not await _first(joined, receive):
                     break
-            self._close(session, joined)
+            self._close(session, joined, number)
             if last is not None:
                 await send(last)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            self._close(session, joined)
+            self._close(session, joined, number)
 
-    def _close(self, session: str, joined: asyncio.Event) -> None:
+    def _close(self, session: str, joined: asyncio.Event, number: int) -> None:
         if self.joined.get(session) is joined:
             now = asyncio.get_running_loop().time()
-            self.closed = {one: at for one, at in self.closed.items() if at > now - SECONDS_TO_HEAR} | {session: now}
+            recent = {one: closed for one, closed in self.closed.items() if closed[1] > now - SECONDS_TO_HEAR}
+            self.closed = recent | {session: (number, now)}
             del self.joined[session]
 
     async def _join(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,11 +100,14 @@ class Streams:
                 if session in self.joined:
                     self.joined[session].set()
                 elif session in self.closed:
-                    since = asyncio.get_running_loop().time() - self.closed[session]
-                    await asyncio.sleep(max(0.0, SECONDS_TO_HEAR - since))
+                    message = _with_header(message, b"x-stream-closed", self.closed[session][0])
             await send(message)
 
         await self.app(scope, received, sent)
+
+
+def _with_header(start: Message, name: bytes, number: int) -> Message:
+    return start | {"headers": [*start.get("headers", ()), (name, b"%d" % number)]}
 
 
 async def _first(joined: asyncio.Event, receive: Receive) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gradio as gr
@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 import demo.ui
 from demo.thresholds import mcut
 from demo.ui.tag_editor import EditorState, Status
+from tests.browser.conftest import serving
 from tests.browser.editor_bench import CONTRASTS, CURVE, SKY, Bench, Editor, open_editor, state
 
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")  # gradio's, on every page load
@@ -22,8 +23,9 @@ STYLE = (FOLDER / "key_map.css").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def bench(serve: Callable[..., str]) -> Bench:
-    return Bench(lambda blocks: serve(blocks, css=STYLE))
+def bench() -> Iterator[Bench]:
+    with serving() as serve:
+        yield Bench(lambda blocks: serve(blocks, css=STYLE))
 
 
 def key_map(page: Page) -> Locator:

@@ -51,7 +51,6 @@ def test_a_photo_asked_for_while_the_stream_closes_comes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(streams, "SECONDS_OPEN", 0.0)
-    monkeypatch.setattr(streams, "SECONDS_TO_HEAR", 1.0)
     page.add_init_script(LATE)
     site = Site(page, serve, tmp_path, tiny_checkpoint, images=image_folder)
     go_through(site)

@@ -1,0 +1,20 @@
+// Before gradio's scripts: what is asked for after the server has closed the page's stream of answers is answered when the
+// page has heard of that, however long it takes; so gradio opens another stream and misses nothing. See streams.py.
+{
+  const PATIENCE_MS = 5_000; // with a word that was lost
+  const heard = new Map(); // by the number of a stream that is open here: a promise of its end
+  const plain = window.fetch;
+
+  window.fetch = async (...asked) => {
+    const answer = await plain(...asked);
+    const closed = heard.get(answer.headers.get("x-stream-closed"));
+    if (closed) await Promise.race([closed, new Promise((done) => setTimeout(done, PATIENCE_MS))]);
+    const number = answer.headers.get("x-stream");
+    if (!number) return answer;
+    let end;
+    heard.set(number, new Promise((done) => (end = done)));
+    const ended = () => setTimeout(() => heard.delete(number) && end()); // after who reads it has
+    (asked[0].signal ?? asked[1]?.signal)?.addEventListener("abort", ended); // gradio hangs up when it hears it
+    return new Response(answer.body.pipeThrough(new TransformStream({ flush: ended })), answer);
+  };
+}
