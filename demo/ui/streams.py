@@ -4,8 +4,8 @@ gradio closes a page's stream when nothing is pending, and the page opens anothe
 knows that the old one is closed. What it asks for while the word of that is still on its way, as *next* after *save*,
 is answered into no stream, and seen only after the page has asked for something else. So a browser's stream is closed
 when nobody has asked for anything for a while, and who asks for something then is told which stream was closed: before
-the page has heard of that, `streams.js` does not let it have the answer. A stream is closed after so short a while since a
-browser has six connections to a host, for all of its tabs.
+the page has heard of that, `streams.js` does not let it have the answer. A stream is closed after so short a while
+since a browser has six connections to a host, for all of its tabs.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ A taste of each is part of `make test`; FAULTS=full, as `make test-faults` sets 
 import csv
 import hashlib
 import io
+import itertools
 import json
 import multiprocessing
 import os
@@ -118,8 +119,7 @@ def work(store_class, folder, log_path, name, saves, rewrites, turns, writer):
 def run_writers(store_class, folder, *, saves, kills, seed, rewrites=False):
     """Eight writers, some killed and replaced; everything that is wrong afterwards, and how many were killed.
 
-    The kills come at random moments all over the saves that there would be without any, so that somebody always has
-    one left to do.
+    The kills come at random moments all over the saves that there would be without any.
     """
     logs, rng, killed = folder / "logs", random.Random(seed), 0
     logs.mkdir(parents=True)
@@ -138,8 +138,11 @@ def run_writers(store_class, folder, *, saves, kills, seed, rewrites=False):
         turn = WRITERS * saves * (kill + rng.random()) / (kills + 1)
         until(lambda turn=turn: sum(turns) > turn, 1800)
         time.sleep(rng.uniform(0, 0.01))
-        while alive := [number for number, process in enumerate(running) if process.is_alive()]:
-            victim = rng.choice(alive)
+        for attempt in itertools.count():
+            alive = [number for number, process in enumerate(running) if process.is_alive()]
+            victim = rng.choice(alive or range(WRITERS))
+            if not alive:  # they were quicker than the kill
+                running[victim] = start(victim, f"s{seed}w{victim}k{kill}a{attempt}")
             os.kill(running[victim].pid, signal.SIGKILL)
             running[victim].join()
             if running[victim].exitcode == -signal.SIGKILL:  # it may have been done just before
