@@ -18,6 +18,7 @@ from demo.retrain import Retraining
 from demo.settings import EXAMPLES, MAX_SESSIONS, TAGGING_AT_ONCE, UPLOAD_SECONDS, Settings
 from demo.sync import Sync
 from demo.ui.account import Account
+from demo.ui.blocks import Page
 from demo.ui.corrections_tab import CorrectionsTab
 from demo.ui.desk import Desk
 from demo.ui.grid_tab import GridTab
@@ -26,7 +27,7 @@ from demo.ui.model_box import ModelBox
 from demo.ui.panel import QUIET
 from demo.ui.programs import add_programs
 from demo.ui.retrain_tab import RetrainTab
-from demo.ui.serving import app_kwargs, keep_little, refuse_addresses
+from demo.ui.serving import app_kwargs, refuse_addresses
 from demo.ui.sync_view import Notice
 from demo.ui.tag_tab import TagTab
 from demo.ui.tagging import Tagging
@@ -37,15 +38,6 @@ from demo.ui.words import head, i18n
 STYLES = ("page", "key_map", "why")
 SECONDS_BETWEEN_LOOKS = 0.005
 """Of gradio at its queue while nothing is in it. Looking every millisecond, as it would, takes a tenth of a core."""
-
-
-class Page(gr.Blocks):
-    """Has gradio's routes for a login with the Hub where that is wanted, without gradio's button for it.
-
-    The button leaves the page, and with it what is decided there and not saved.
-    """
-
-    expects_oauth = False
 
 
 def build_page(
@@ -106,7 +98,6 @@ def build_page(
         fourth.select(retrain_tab.look, desk, [retrain_tab.panel, retrain_tab.timer], **QUIET)
         page.load(tag_tab.first_value, desk, [tag_tab.examples, tag_tab.strip], **QUIET)
     refuse_addresses(page)
-    keep_little(page)
     watch_events(page)
     page.queue(max_size=settings.max_queue_length)
     page._queue.sleep_when_free = SECONDS_BETWEEN_LOOKS

@@ -15,7 +15,6 @@ from typing import Any
 import gradio as gr
 
 from demo.messages import for_page
-from demo.ui.still import Still
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 """For every event of the page: no fading, and not an endpoint for programs."""
@@ -23,7 +22,7 @@ QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 _revisions = itertools.count(time.time_ns() // 1000)  # on from there when the server is started again
 
 
-class Panel(Still):
+class Panel(gr.HTML):
     """value: a dict for the script, or None before the first push. parts: scripts that the panel's own stands on."""
 
     def __init__(self, name: str, parts: Sequence[str] = (), **kwargs: Any) -> None:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from urllib.parse import unquote
 
 import gradio as gr
@@ -185,42 +185,6 @@ def refuse_addresses(page: gr.Blocks) -> None:
 
     for block in page.blocks.values():
         block.async_move_resource_to_block_cache = refusing(block.async_move_resource_to_block_cache)
-
-
-class _Unkept(dict):
-    """What gradio keeps of each component's configuration for links into a session, which this page has none of."""
-
-    def __contains__(self, key: object) -> bool:
-        return True
-
-    def __missing__(self, key: int) -> dict[str, Any]:
-        return {}
-
-    def __setitem__(self, key: int, value: dict[str, Any]) -> None:
-        pass
-
-
-def keep_little(page: gr.Blocks) -> None:
-    """Keep of a tab what its next event needs, and nothing of a program's call that is answered.
-
-    gradio keeps the configuration of the whole page for each tab, and makes a session for each call that names none of
-    its own.
-    """
-    process = page.process_api
-
-    async def keeping_little(*args: Any, **kwargs: Any) -> dict[str, Any]:
-        if (state := kwargs.get("state")) and not isinstance(state.config_values, _Unkept):
-            state.config_values = _Unkept()
-        try:
-            return await process(*args, **kwargs)
-        finally:
-            if (session := kwargs.get("session_hash")) and session == kwargs.get("event_id"):
-                holder = page.state_holder
-                with holder.lock:
-                    holder.session_data.pop(session, None)
-                    holder.time_last_used.pop(session, None)
-
-    page.process_api = keeping_little
 
 
 def _start_of(file: BinaryIO, size: int) -> Iterator[bytes]:

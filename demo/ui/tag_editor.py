@@ -27,7 +27,6 @@ from demo.messages import for_page
 from demo.settings import MAX_CHIPS, MAX_NEW_LABEL_CHARACTERS
 from demo.thresholds import active, one_of_each
 from demo.ui.panel import revision
-from demo.ui.still import Still
 
 if TYPE_CHECKING:
     from demo.own_curve import OwnCurve
@@ -128,7 +127,7 @@ class Decisions:
     reviewed: Literal["listed", "all"]
 
 
-class TagEditor(Still):
+class TagEditor(gr.HTML):
     """Chips, threshold slider, autocomplete, undo and the save buttons, as one component."""
 
     def __init__(self, **kwargs: Any) -> None:

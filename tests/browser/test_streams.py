@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from demo.ui import streams
-from demo.ui.serving import keep_little
+from demo.ui.blocks import Page as PageBlocks
 from tests.browser.test_page import Site
 
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
@@ -78,9 +78,8 @@ def test_of_a_programs_call_nothing_stays_and_of_a_tab_what_it_needs(serve: Call
             raise gr.Error("too small", print_exception=False)
         return 2 * number
 
-    with gr.Blocks(analytics_enabled=False) as page:
+    with PageBlocks(analytics_enabled=False) as page:
         gr.api(double, api_name="double")
-    keep_little(page)
     with httpx.Client(base_url=serve(page)) as programs:
         for number, event in ((1, "complete"), (-1, "error")):
             call = programs.post("/gradio_api/call/double", json={"data": [number]}).json()["event_id"]
