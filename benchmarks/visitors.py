@@ -27,10 +27,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from http.client import HTTPConnection, HTTPResponse
 from itertools import chain
 from pathlib import Path
 
-import httpx
 import numpy as np
 
 from demo import images, tag
@@ -41,6 +41,7 @@ from demo.settings import EXAMPLES, ROOT
 from demo.tagger import Tagger
 
 SIDE = (640, 480)
+EDGE = "between-the-parts-of-a-form"
 MOST_OFF = 1e-4
 """Between scores computed alone and in a batch, which are rounded otherwise."""
 
@@ -77,21 +78,32 @@ def tag_files(tagger: Tagger, paths: list[Path], table: Path) -> float:
 class Visitor:
     """One who tags image after image. `tag` as a program does it and `open` as the page does give scores (L,)."""
 
-    def __init__(self, url: str, number: int, names: tuple[str, ...]) -> None:
-        self.http, self.session, self.names = httpx.Client(base_url=url, timeout=300), f"visitor{number}", names
-        config = self.http.get("/config").json()
+    def __init__(self, host: str, number: int, names: tuple[str, ...]) -> None:
+        self.http, self.session, self.names = HTTPConnection(host, timeout=300), f"visitor{number}", names
+        config = json.loads(self._ask("/config").read())
         pictures = [part["id"] for part in config["components"] if part["type"] == "image"]
         self.image, self.event = next(
             (part, one) for part in pictures for one in config["dependencies"] if [part, "input"] in one["targets"]
         )
 
+    def _ask(self, path: str, data: bytes | dict | None = None, kind: str = "application/json") -> HTTPResponse:
+        body = json.dumps(data).encode() if isinstance(data, dict) else data
+        self.http.request("GET" if body is None else "POST", path, body, {"content-type": kind})
+        answer = self.http.getresponse()
+        if answer.status != 200:
+            raise RuntimeError(f"{path}: {answer.status}")
+        return answer
+
     def _upload(self, path: Path) -> dict:
-        answer = self.http.post("/gradio_api/upload", files={"files": (path.name, path.read_bytes(), "image/jpeg")})
-        return {"path": answer.raise_for_status().json()[0], "meta": {"_type": "gradio.FileData"}}
+        self.http.close()  # the server does, of one that waits for its turn for long
+        head = f'--{EDGE}\r\ncontent-disposition: form-data; name="files"; filename="{path.name}"\r\n\r\n'
+        form = b"%b%b\r\n--%b--\r\n" % (head.encode(), path.read_bytes(), EDGE.encode())
+        answer = self._ask("/gradio_api/upload", form, f"multipart/form-data; boundary={EDGE}")
+        return {"path": json.loads(answer.read())[0], "meta": {"_type": "gradio.FileData"}}
 
     def tag(self, path: Path) -> np.ndarray:
-        asked = self.http.post("/gradio_api/call/tag", json={"data": [self._upload(path), 0]}).raise_for_status()
-        told = self.http.get(f"/gradio_api/call/tag/{asked.json()['event_id']}").text
+        asked = self._ask("/gradio_api/call/tag", {"data": [self._upload(path), 0]})
+        told = self._ask(f"/gradio_api/call/tag/{json.loads(asked.read())['event_id']}").read().decode()
         kind, _, data = told.rpartition("event: ")[2].partition("\ndata: ")
         if kind != "complete":
             raise RuntimeError(told)
@@ -103,17 +115,18 @@ class Visitor:
         data = [None] * len(event["inputs"])
         data[event["inputs"].index(self.image)] = self._upload(path)
         asked = {"fn_index": event["id"], "trigger_id": self.image, "session_hash": self.session, "data": data}
-        self.http.post("/gradio_api/queue/join", json=asked).raise_for_status()
-        with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.session}) as lines:
-            found = None
-            for line in lines.iter_lines():
-                message = json.loads(line[6:]) if line.startswith("data: ") else {}
-                found = next(iter(texts(message, "scores")), found)
-                if message.get("msg") == "process_completed":
-                    if not message["success"] or found is None:
-                        raise RuntimeError(line)
-                    return np.frombuffer(base64.b64decode(found), "<f4")
-        raise RuntimeError("the answer ended")
+        self._ask("/gradio_api/queue/join", asked).read()
+        answer, found, is_done = self._ask(f"/gradio_api/queue/data?session_hash={self.session}"), None, False
+        for line in answer:  # to the end, or the connection could not be used again
+            message = json.loads(line[6:]) if line.startswith(b"data: ") else {}
+            found = next(iter(texts(message, "scores")), found)
+            if message.get("msg") == "process_completed":
+                if not message["success"]:
+                    raise RuntimeError(line)
+                is_done = True
+        if not is_done or found is None:
+            raise RuntimeError("the answer ended")
+        return np.frombuffer(base64.b64decode(found), "<f4")
 
 
 def texts(value: object, key: str) -> list[str]:
@@ -154,7 +167,7 @@ def visit(
 
 
 def start(folder: Path) -> tuple[subprocess.Popen, str]:
-    """The app, once it answers."""
+    """The app, once it answers, and where."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -168,7 +181,7 @@ def start(folder: Path) -> tuple[subprocess.Popen, str]:
     )
     if "TagLoop is at" not in process.stdout.readline():
         raise SystemExit("The app did not start.")
-    return process, f"http://127.0.0.1:{port}"
+    return process, f"127.0.0.1:{port}"
 
 
 def main() -> None:
@@ -185,9 +198,9 @@ def main() -> None:
         expected = np.stack([tagger.tag(tag.read(path)).scores for path in paths])
         apart = np.abs(expected[:, None] - expected).max(2) + np.eye(len(expected))
         print(f"{len(paths)} images; the two most alike differ by {apart.min():.4f} in a score")
-        process, url = start(folder)
+        process, host = start(folder)
         try:
-            people = [Visitor(url, number, tagger.checkpoint.labels.names) for number in range(arguments.visitors)]
+            people = [Visitor(host, number, tagger.checkpoint.labels.names) for number in range(arguments.visitors)]
             ways = {"the page": [one.open for one in people], "/tag": [one.tag for one in people]}
             for own in ways.values():
                 visit(own, paths[: len(people)], expected[: len(people)])
