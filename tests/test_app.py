@@ -64,6 +64,7 @@ def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert "There is no checkpoint at 'nowhere/at/all'." in done.stderr
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_told(tmp_path: Path, tiny_checkpoint: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -203,7 +204,7 @@ def test_a_body_that_is_too_long_is_refused_and_so_is_one_of_unsaid_length(serve
     assert server.client.get("/").status_code == 200
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_an_interrupt_ends_the_app_and_so_does_sigterm(
     tmp_path: Path, tiny_checkpoint: Path, number: signal.Signals
 ) -> None:

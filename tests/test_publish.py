@@ -460,6 +460,7 @@ def test_offline_mode_and_no_connection_are_told_apart(hub, run, folder, monkeyp
 # The README
 
 
+@pytest.mark.slow
 def test_the_readmes_way_to_the_hub_and_back_works_as_written(hub, tiny_checkpoint, tmp_path, image_folder):
     section = re.search(r"^## Publishing\n(.*?)^## ", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)[1]
     commands = re.search(r"```bash\n(.*?)```", section, re.DOTALL)[1].replace("you/first", REPO)

@@ -173,7 +173,14 @@ def test_the_page_has_the_limits_of_the_settings():
     assert "MAX_CHIPS" in scripts
 
 
-@pytest.mark.parametrize("command", ["finetune", "evaluate", "tag", "export", "publish", "sync"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "finetune",
+        "tag",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("evaluate", "export", "publish", "sync")),
+    ],
+)
 def test_help_names_every_flag_and_its_variable(command):
     done = subprocess.run(
         [sys.executable, "-m", f"demo.{command}", "--help"],

@@ -309,6 +309,7 @@ def test_list_card_and_progress_stay_on_the_screen(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.slow
 def test_where_only_some_models_are_allowed_the_list_says_which_and_nothing_else_loads(
     page: Page, tmp_path: Path, tiny_checkpoint: Path, app: App
 ) -> None:

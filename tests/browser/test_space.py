@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, FilePayload, expect
 
 from tests.hub_commits import OWNER, serve_commits
@@ -12,6 +13,7 @@ from tests.hub_login import serve_login
 from tests.space import Space, checkout, hosts_package, make_writable
 
 
+@pytest.mark.slow
 def test_who_may_not_save_is_told_logs_in_on_another_page_and_saves_what_was_decided(
     browser: Browser, tmp_path: Path, tiny_checkpoint: Path, make_image: Callable[..., bytes]
 ) -> None:

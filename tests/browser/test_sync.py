@@ -54,6 +54,7 @@ def corrections(page: Page) -> Locator:
     return page.locator("[role=tabpanel]").filter(has=page.get_by_test_id("corrections"))
 
 
+@pytest.mark.slow
 def test_a_visitor_knows_what_is_kept_where_and_finds_it_again_after_a_restart(
     hub: HubCommits, page: Page, tiny_checkpoint: Path, tmp_path: Path, make_image: Callable[..., bytes]
 ) -> None:
