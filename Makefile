@@ -64,6 +64,7 @@ format: $(VENV)/.everything
 
 screenshots: $(VENV)/.everything
 	@sh tests/install_chromium.sh
+	@fc-list :lang=zh | grep -q . || { echo "error: no font here has Chinese, and pictures would show boxes. Install one: apt-get install fonts-wqy-zenhei" >&2; exit 2; }
 	$(BIN)/python docs/screenshots.py
 
 clean:
