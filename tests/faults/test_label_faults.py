@@ -19,7 +19,7 @@ from demo import card, report
 from demo.checkpoint import Checkpoint, save_checkpoint
 from demo.labels import LabelSet
 from demo.tables import read_table
-from demo.ui import panel, still, tag_editor
+from demo.ui import panel, tag_editor
 from tests.browser.test_page import Site
 from tests.browser.test_report import NAMES as REPORTED
 from tests.browser.test_report import write_report
@@ -187,7 +187,6 @@ def test_the_check_of_the_page_catches_inner_html(
     make_image: Callable[..., bytes],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(still, "_configs", {})  # of pages that were built before
     for module in (panel, tag_editor):
         read = module._read
         monkeypatch.setattr(module, "_read", lambda name, read=read: read(name).replace("textContent", "innerHTML"))
