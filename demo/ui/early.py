@@ -31,7 +31,7 @@ class Early:
                 start = message
                 return
             if start is not None:  # the page is one piece
-                body = message["body"].replace(b"<head>", HEAD, 1)
+                body = message.get("body", b"").replace(b"<head>", HEAD, 1)
                 MutableHeaders(raw=start["headers"])["content-length"] = str(len(body))
                 await send(start)
                 start, message = None, message | {"body": body}

@@ -11,10 +11,10 @@
     if (closed) await Promise.race([closed, new Promise((done) => setTimeout(done, PATIENCE_MS))]);
     const number = answer.headers.get("x-stream");
     if (!number) return answer;
-    let end;
-    heard.set(number, new Promise((done) => (end = done)));
-    const ended = () => setTimeout(() => heard.delete(number) && end()); // after who reads it has
-    (asked[0].signal ?? asked[1]?.signal)?.addEventListener("abort", ended); // gradio hangs up when it hears it
-    return new Response(answer.body.pipeThrough(new TransformStream({ flush: ended })), answer);
+    const { readable, writable } = new TransformStream();
+    const piped = answer.body.pipeTo(writable).catch(() => {}); // gradio hangs up when it hears that it is closed
+    const end = piped.then(() => new Promise((done) => setTimeout(done))); // after who reads it has
+    heard.set(number, end.then(() => heard.delete(number)));
+    return new Response(readable, answer);
   };
 }
