@@ -99,7 +99,7 @@ def test_after_a_while_it_is_closed_and_who_asks_then_is_told_which_it_was(monke
         assert number != header(before, b"x-stream")
         mine, other = Visitor(middleware, "join", "mine"), Visitor(middleware, "join", "other")
         assert await other.settled()
-        assert await mine.settled()
+        await mine.task
         assert (header(mine, b"x-stream-closed"), header(other, b"x-stream-closed")) == (number, None)
         monkeypatch.setattr(streams, "SECONDS_TO_HEAR", 0.0)
         await Visitor(middleware, "data", "other").task

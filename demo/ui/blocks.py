@@ -19,7 +19,7 @@ class Page(gr.Blocks):
     """Keeps of a tab what its next event needs, and nothing of a program's call that is answered.
 
     Has gradio's routes for a login with the Hub where that is wanted, without gradio's button for it: the button leaves
-    the page, and with it what is decided there and not saved.
+    the page, and with it what is decided there and not saved. Not for batched events or gr.render.
     """
 
     expects_oauth = False

@@ -17,7 +17,7 @@ WORKING = ("run", "api", "process_recording")
 """Routes of gradio that do the work while the request waits."""
 
 JOINING = ("call", "queue")
-"""Routes of gradio that put it into the queue. For a new visitor that takes its event loop some 20 ms."""
+"""Routes of gradio that put it into the queue, which is work for its event loop."""
 
 
 class Gate:

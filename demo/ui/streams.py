@@ -25,6 +25,9 @@ SECONDS_OPEN = 3.0
 SECONDS_TO_HEAR = 60.0
 """From the word that the stream is closed being sent to the page knowing it, at most."""
 
+SECONDS_WITHOUT_SCRIPT = 0.05
+"""The same for a page that has no `streams.js`, as one of another site that shows ours as a part."""
+
 CLOSING = b'data: {"msg":"close_stream"'
 SESSION = re.compile(rb'"session_hash":\s*"([^"\\]*)"')
 
@@ -69,21 +72,28 @@ class Streams:
             while True:
                 last = None
                 await self.app(scope, receive, sent)
-                if last is None or not await _first(joined, receive):
+                if last is None:
                     break
-            self._close(session, joined, number)
+                await _first(joined, receive)
+                if not joined.is_set():  # nobody can ask between this and the close
+                    self._close(session, joined, number)
+                    break
             if last is not None:
                 await send(last)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            self._close(session, joined, number)
+            if self.joined.get(session) is joined:
+                del self.joined[session]
 
     def _close(self, session: str, joined: asyncio.Event, number: int) -> None:
-        if self.joined.get(session) is joined:
-            now = asyncio.get_running_loop().time()
-            recent = {one: closed for one, closed in self.closed.items() if closed[1] > now - SECONDS_TO_HEAR}
-            self.closed = recent | {session: (number, now)}
-            del self.joined[session]
+        if self.joined.get(session) is not joined:
+            return
+        del self.joined[session]
+        now = asyncio.get_running_loop().time()
+        self.closed.pop(session, None)
+        self.closed[session] = number, now
+        while (first := next(iter(self.closed))) != session and self.closed[first][1] < now - SECONDS_TO_HEAR:
+            del self.closed[first]
 
     async def _join(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = bytearray()
@@ -100,7 +110,10 @@ class Streams:
                 if session in self.joined:
                     self.joined[session].set()
                 elif session in self.closed:
-                    message = _with_header(message, b"x-stream-closed", self.closed[session][0])
+                    number, at = self.closed[session]
+                    message = _with_header(message, b"x-stream-closed", number)
+                    since = asyncio.get_running_loop().time() - at
+                    await asyncio.sleep(max(0.0, SECONDS_WITHOUT_SCRIPT - since))
             await send(message)
 
         await self.app(scope, received, sent)
@@ -110,12 +123,11 @@ def _with_header(start: Message, name: bytes, number: int) -> Message:
     return start | {"headers": [*start.get("headers", ()), (name, b"%d" % number)]}
 
 
-async def _first(joined: asyncio.Event, receive: Receive) -> bool:
-    """Whether something is asked for before the page has gone, or too much time."""
+async def _first(joined: asyncio.Event, receive: Receive) -> None:
+    """Until something is asked for, the page has gone, or too much time."""
     tasks = [asyncio.create_task(joined.wait()), asyncio.create_task(_gone(receive))]
     try:
-        done, _ = await asyncio.wait(tasks, timeout=SECONDS_OPEN, return_when=asyncio.FIRST_COMPLETED)
-        return tasks[0] in done
+        await asyncio.wait(tasks, timeout=SECONDS_OPEN, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in tasks:
             task.cancel()

@@ -142,7 +142,8 @@ def run_writers(store_class, folder, *, saves, kills, seed, rewrites=False):
             alive = [number for number, process in enumerate(running) if process.is_alive()]
             victim = rng.choice(alive or range(WRITERS))
             if not alive:  # they were quicker than the kill
-                running[victim] = start(victim, f"s{seed}w{victim}k{kill}a{attempt}")
+                before, running[victim] = turns[victim], start(victim, f"s{seed}w{victim}k{kill}a{attempt}")
+                until(lambda victim=victim, before=before: turns[victim] > before, 60)
             os.kill(running[victim].pid, signal.SIGKILL)
             running[victim].join()
             if running[victim].exitcode == -signal.SIGKILL:  # it may have been done just before
