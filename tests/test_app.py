@@ -58,6 +58,7 @@ def test_bad_flags_end_with_a_message_and_exit_code_2(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
     done = run(tmp_path, "--model", "nowhere/at/all")
     assert done.returncode == 2
@@ -130,6 +131,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> I
         yield server
 
 
+@pytest.mark.slow
 def test_what_was_uploaded_is_gone_when_the_server_has_ended(
     tmp_path: Path, tiny_checkpoint: Path, make_image: Callable[..., bytes]
 ) -> None:

@@ -315,6 +315,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_each_layout_loads_from_a_hub_and_with_the_hub_gone_from_the_cache(
     families: dict[str, Family], loaded: dict[str, Checkpoint], tmp_path: Path
 ) -> None:

@@ -338,6 +338,7 @@ def resident_after_switches(models: Models, refs: list[str]) -> list[int]:
     return resident
 
 
+@pytest.mark.slow
 def test_a_hundred_switches_among_five_models_take_no_more_memory(
     tiny_checkpoint: Path, tmp_path: Path, refs: list[str], loads: list[str]
 ) -> None:

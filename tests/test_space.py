@@ -243,6 +243,7 @@ def test_without_all_that_makes_a_login_safe_there_is_none(missing: str, login: 
     assert without.rights.retrainers in (None, ()) if missing == "SPACE_ID" else without.rights.retrainers == ()
 
 
+@pytest.mark.slow
 def test_who_imports_it_finds_a_page_that_launches_with_all_that_stands_around_it(code: Path, tmp_path: Path) -> None:
     asks = """
 import sys, app, httpx
