@@ -76,7 +76,10 @@ def tag_files(tagger: Tagger, paths: list[Path], table: Path) -> float:
 
 
 class Visitor:
-    """One who tags image after image. `tag` as a program does it and `open` as the page does give scores (L,)."""
+    """One who tags image after image. `tag` as a program does it and `open` as the page does give scores (L,).
+
+    With http.client, since what a visitor takes of the cores the app lacks.
+    """
 
     def __init__(self, host: str, number: int, names: tuple[str, ...]) -> None:
         self.http, self.session, self.names = HTTPConnection(host, timeout=300), f"visitor{number}", names

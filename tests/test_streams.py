@@ -99,8 +99,11 @@ def test_after_a_while_it_is_closed_and_who_asks_then_is_told_which_it_was(monke
         assert number != header(before, b"x-stream")
         mine, other = Visitor(middleware, "join", "mine"), Visitor(middleware, "join", "other")
         assert await other.settled()
+        assert not await mine.settled()  # of a page without the script
         await mine.task
         assert (header(mine, b"x-stream-closed"), header(other, b"x-stream-closed")) == (number, None)
+        await asyncio.sleep(streams.SECONDS_WITHOUT_SCRIPT)
+        assert await Visitor(middleware, "join", "mine").settled()
         monkeypatch.setattr(streams, "SECONDS_TO_HEAR", 0.0)
         await Visitor(middleware, "data", "other").task
         assert list(middleware.closed) == ["other"]
