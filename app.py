@@ -111,5 +111,21 @@ def __getattr__(name: str) -> Any:
     return page
 
 
+def _leave() -> None:
+    """The end of a process whose `main` came to its own, after all else that was to be done at its end.
+
+    A tagging thread may still be inside PyTorch. Python would end it there as it ends itself, which C++ takes for a
+    fault and aborts the process (pytorch/pytorch#38228).
+    """
+    if code is None:
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    code: int | None = None
+    atexit.register(_leave)  # before anything else is, so that it comes last
+    code = main()
+    sys.exit(code)

@@ -226,6 +226,35 @@ def test_an_interrupt_ends_the_app_and_so_does_sigterm(
     assert '"event"' not in errors, "on one's own machine nobody asked for that"
 
 
+COMPUTING = """
+import runpy, sys, threading, torch
+def compute():
+    while True:
+        torch.ones(100) + 1
+threading.Thread(target=compute, daemon=True).start()
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""The app beside a thread that never leaves PyTorch, as one does that tags a folder."""
+
+
+def test_the_app_ends_in_peace_while_the_model_is_at_work(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMPUTING, *APP[1:], "--model", str(tiny_checkpoint), "--port", str(free_port())],
+        cwd=tmp_path,
+        env=environment(TMPDIR=str(tmp_path / "tmp"), PYTHONPATH=str(ROOT)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline().startswith("TagLoop is at http://127.0.0.1:")
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, "")
+    assert not list((tmp_path / "tmp").iterdir()), "what is registered for the end is done all the same"
+
+
 def test_a_server_that_is_open_to_others_says_so_and_its_health_sees_a_full_disk(
     tmp_path: Path, tiny_checkpoint: Path
 ) -> None:
