@@ -19,11 +19,16 @@ from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+# gradio works its own statistics out anew after each event, from all events there were, up to 10,000: not that often
+os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000")
 
 from demo import logs, memory
 from demo.errors import EXIT_DONE, BadInput, command
 from demo.scratch import Scratch
 from demo.settings import Settings
+
+SECONDS_UNTIL_ANOTHER_THREAD = 0.0002
+"""A model asks for the interpreter between any two of its layers, and while it waits its cores do nothing."""
 
 
 def build(settings: Settings, ending: ExitStack) -> Any:
@@ -32,6 +37,7 @@ def build(settings: Settings, ending: ExitStack) -> Any:
     Raises DemoError.
     """
     memory.few_arenas()
+    sys.setswitchinterval(SECONDS_UNTIL_ANOTHER_THREAD)
     if settings.log:
         logs.start()
     scratch = Scratch()

@@ -23,6 +23,9 @@ from demo.errors import BadInput, DemoError
 from demo.losses import check_finite, check_logits
 from demo.together import Turns
 
+CORES = torch.get_num_threads()
+"""That PyTorch computes on. How many it takes it remembers by thread, so that each turn says it anew."""
+
 
 @dataclass(frozen=True)
 class Tagged:
@@ -78,7 +81,7 @@ class Tagger:
         self._model = checkpoint.model.eval() if self.lent else checkpoint.model.to(self.device).eval()
         if self.device == "cuda" and not self.lent:
             self._model = self._model.to(memory_format=torch.channels_last)
-        self._turns: Turns[torch.Tensor, torch.Tensor] = Turns()
+        self._turns: Turns[torch.Tensor, torch.Tensor] = Turns(min(CORES, 2) if self.device == "cpu" else 1)
 
     def scores(self, images: Sequence[Image.Image], batch_size: int = 32) -> np.ndarray:
         """Probabilities (N, L), float32 in [0, 1], of N decoded images of any size."""
@@ -97,10 +100,7 @@ class Tagger:
         pixels = self.checkpoint.preprocess(image)
         started = time.perf_counter()
         with self.explained():
-            if self.lent:
-                logits = self._logits(pixels[None])[0]
-            else:
-                logits = self._turns.together(pixels, lambda batch: self._logits(torch.stack(list(batch))))
+            logits = self._logits(pixels[None])[0] if self.lent else self._turns.together(pixels, self._batch)
         return Tagged(self._scores(logits[None])[0], (time.perf_counter() - started) * 1000)
 
     def forward(self, pixels: torch.Tensor) -> np.ndarray:
@@ -110,6 +110,7 @@ class Tagger:
         NotComputed where the device does not run the model.
         """
         with self.explained(), nullcontext() if self.lent else self._turns.alone(is_behind=True):
+            torch.set_num_threads(CORES)
             logits = self._logits(pixels)
         return self._scores(logits)
 
@@ -117,6 +118,7 @@ class Tagger:
     def running(self) -> Iterator[torch.nn.Module]:
         """The model, for one thread at a time, on its device and in its precision. As `explained`."""
         with self.explained(), self._turns.alone(), self._autocast():
+            torch.set_num_threads(CORES)
             yield self._model
 
     @contextmanager
@@ -131,6 +133,11 @@ class Tagger:
                 f"{why}.",
                 "Try again; where memory is short, take a smaller model or smaller batches.",
             ) from error
+
+    def _batch(self, batch: Sequence[torch.Tensor]) -> torch.Tensor:
+        """`_logits` of pixels (3, H, W) each, on all cores, or on this seat's where others want the model too."""
+        torch.set_num_threads(CORES // self._turns.seats if self._turns.is_wanted else CORES)
+        return self._logits(torch.stack(list(batch)))
 
     def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
         """Logits (B, L), fp32 on the CPU; for whoever has the turn, or is lent the GPU."""

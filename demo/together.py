@@ -1,8 +1,11 @@
 """Turns at a model that many threads want at once; what came while it was busy is computed together.
 
-Nobody waits for company: on an idle model work begins at once, alone, and whatever has queued up by the time it is
+Nobody waits for company: where there is room work begins at once, alone, and whatever has queued up by the time it is
 done makes the next batch. There is no thread of its own that could die: one of those who wait computes for all of
-them, and hands the model on before it leaves. Work that nobody looks at stands behind and gives way, for so long.
+them, and hands its seat on before it leaves. Work that nobody looks at stands behind and gives way, for so long.
+
+A device that computes one thing at a time has one seat. A CPU has two, each with half of the cores: in one batch on all
+of them every step waits for the slowest core, which on a server has requests to answer as well.
 """
 
 from __future__ import annotations
@@ -24,11 +27,11 @@ PASSED_BY = 8
 
 
 class _Ticket:
-    """One who waits. item: what to compute of it together with others'; None for a turn alone."""
+    """One who waits. item: what to compute of it together with others'; None for a turn alone. seats: it takes."""
 
-    def __init__(self, item: Any, is_behind: bool = False) -> None:
-        self.item, self.is_behind = item, is_behind
-        self.called = threading.Event()  # it is answered, or the model is its own now
+    def __init__(self, item: Any, seats: int, is_behind: bool = False) -> None:
+        self.item, self.seats, self.is_behind = item, seats, is_behind
+        self.called = threading.Event()  # it is answered, or has its seats now
         self.passed_by = 0
         self.is_answered = False
         self.result: Any = None
@@ -36,12 +39,18 @@ class _Ticket:
 
 
 class Turns(Generic[Item, Result]):
-    """Turns at one model."""
+    """Turns at one model. seats: batches that may be computed at the same time."""
 
-    def __init__(self) -> None:
+    def __init__(self, seats: int = 1) -> None:
+        self.seats = seats
         self._lock = threading.Lock()  # of the fields below, never held while anything is computed
-        self._is_busy = False
+        self._free = seats
         self._waiting: deque[_Ticket] = deque()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether, beside one who computes in company or for itself, others do or wait."""
+        return self._free < self.seats - 1 or bool(self._waiting)
 
     def together(self, item: Item, compute: Callable[[Sequence[Item]], Sequence[Result]]) -> Result:
         """What `compute` makes of an item, in a batch with those that wait as well.
@@ -49,7 +58,7 @@ class Turns(Generic[Item, Result]):
         compute: results of items, one each and in their order; all who come give the same. Raises what it raises for
         this item: where a batch fails, each of it is computed alone.
         """
-        ticket = _Ticket(item)
+        ticket = _Ticket(item, seats=1)
         self._wait(ticket)
         if not ticket.is_answered:
             self._answer(ticket, compute)
@@ -64,19 +73,17 @@ class Turns(Generic[Item, Result]):
     @contextmanager
     def alone(self, is_behind: bool = False) -> Iterator[None]:
         """The model for the caller only. is_behind: work in the background, which gives way."""
-        ticket = _Ticket(None, is_behind)
+        ticket = _Ticket(None, self.seats, is_behind)
         self._wait(ticket)
         try:
             yield
         finally:
-            self._hand_on()
+            self._hand_on(ticket.seats)
 
     def _wait(self, ticket: _Ticket) -> None:
         with self._lock:
-            if not self._is_busy:
-                self._is_busy = True
-                return
             self._waiting.append(ticket)
+            self._call()
         try:
             ticket.called.wait()
         except BaseException:  # Ctrl+C: the others must not wait for one that has gone
@@ -84,8 +91,9 @@ class Turns(Generic[Item, Result]):
                 is_waiting = ticket in self._waiting
                 if is_waiting:
                     self._waiting.remove(ticket)
+                    self._call()
             if not is_waiting and not ticket.is_answered and ticket.called.is_set():
-                self._hand_on()
+                self._hand_on(ticket.seats)
             raise
 
     def _answer(self, first: _Ticket, compute: Callable) -> None:
@@ -98,7 +106,7 @@ class Turns(Generic[Item, Result]):
         try:
             self._fill(batch, compute)
         finally:
-            self._hand_on()
+            self._hand_on(first.seats)
             for ticket in batch:
                 if not ticket.is_answered:
                     ticket.error = ticket.error or RuntimeError("The thread that computed this was ended.")
@@ -121,14 +129,16 @@ class Turns(Generic[Item, Result]):
         for ticket in batch:
             ticket.is_answered = True
 
-    def _hand_on(self) -> None:
-        """The model to whom it is due, or to nobody."""
+    def _hand_on(self, seats: int) -> None:
         with self._lock:
-            if not self._waiting:
-                self._is_busy = False
-                return
-            following = self._next()
+            self._free += seats
+            self._call()
+
+    def _call(self) -> None:
+        """Those whose turn it is and who find room, with the lock held. Who needs more room is not passed by."""
+        while self._waiting and (following := self._next()).seats <= self._free:
             self._waiting.remove(following)
+            self._free -= following.seats
             for ticket in self._waiting:
                 ticket.passed_by += ticket.is_behind
             following.called.set()

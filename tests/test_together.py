@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 
 import numpy as np
@@ -243,28 +243,102 @@ def test_work_in_the_background_is_passed_by_so_often_and_no_more(model: Model, 
     assert order == ["asked"] * PASSED_BY + ["behind"] + ["asked"] * 4
 
 
-def test_two_never_have_the_model_at_once(pool: ThreadPoolExecutor) -> None:
-    inside: list[int] = []
-    together: list[int] = []
+@pytest.mark.parametrize("seats", [1, 2])
+def test_no_more_have_the_model_at_once_than_there_are_seats_and_who_has_it_alone_does(
+    pool: ThreadPoolExecutor, seats: int
+) -> None:
+    inside: list[str] = []
+    seen: set[tuple[str, ...]] = set()
 
-    def enter(numbers: Sequence[int]) -> list[int]:
-        inside.append(1)
-        together.append(len(inside))
+    def enter(numbers: Sequence[int], who: str = "together") -> list[int]:
+        inside.append(who)
         threading.Event().wait(0.0005)
-        inside.pop()
+        seen.add(tuple(sorted(inside)))
+        inside.remove(who)
         return list(numbers)
 
-    turns: Turns[int, int] = Turns()
+    turns: Turns[int, int] = Turns(seats)
 
     def alone(is_behind: bool) -> None:
         with turns.alone(is_behind):
-            enter([0])
+            enter([0], "alone")
 
     calls = [pool.submit(turns.together, number, enter) for number in range(200)]
     calls += [pool.submit(alone, number % 2 == 0) for number in range(100)]
     assert [future.result(60) for future in calls[:200]] == list(range(200))
     assert [future.result(60) for future in calls[200:]] == [None] * 100
-    assert set(together) == {1}
+    assert seen == {("alone",), *(("together",) * number for number in range(1, seats + 1))}
+    assert turns._free == seats
+
+
+def test_of_two_seats_the_second_is_taken_at_once_and_what_comes_then_is_one_batch(
+    model: Model, pool: ThreadPoolExecutor
+) -> None:
+    model.turns = Turns(2)
+    was_wanted: list[bool] = []
+
+    def compute(numbers: Sequence[int]) -> list[int]:
+        was_wanted.append(model.turns.is_wanted)
+        return model.double(numbers)
+
+    model.compute = compute
+    with model.hold(pool):
+        second = pool.submit(model.ask, 1)
+        until(lambda: len(model.calls) == 2)
+        others = [pool.submit(model.ask, number) for number in range(2, 6)]
+        model.wait_for(4)
+    assert [future.result(60) for future in (second, *others)] == [2, 4, 6, 8, 10]
+    assert model.calls[:2] == [[0], [1]]
+    assert sorted(number for call in model.calls[2:] for number in call) == [2, 3, 4, 5]
+    assert was_wanted[:2] == [False, True]
+    assert model.ask(7) == 14
+    assert was_wanted[-1] is False
+
+
+def test_who_wants_both_seats_is_not_passed_by_for_the_one_that_is_free(model: Model, pool: ThreadPoolExecutor) -> None:
+    model.turns, order = Turns(2), []
+
+    def alone() -> None:
+        with model.turns.alone():
+            order.append(len(model.calls))
+
+    with model.hold(pool):
+        waiting = [pool.submit(alone)]
+        model.wait_for(1)
+        waiting.append(pool.submit(model.ask, 1))
+        model.wait_for(2)
+    for future in waiting:
+        future.result(60)
+    assert order == [1], "the one who came later was let in before"
+
+
+def test_when_who_wanted_both_seats_goes_the_next_takes_the_free_one(
+    model: Model, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.turns = Turns(2)
+    wait, going = threading.Event.wait, threading.Event()
+
+    def leave(event: threading.Event, timeout: float | None = None) -> bool:
+        if threading.current_thread().name == "leaves" and timeout is None:
+            wait(going, 60)
+            raise KeyboardInterrupt
+        return wait(event, timeout)
+
+    def alone() -> None:
+        with suppress(KeyboardInterrupt), model.turns.alone():
+            raise AssertionError("it had its turn")
+
+    monkeypatch.setattr(threading.Event, "wait", leave)
+    with model.hold(pool) as first:
+        one = threading.Thread(target=alone, name="leaves", daemon=True)
+        one.start()
+        model.wait_for(1)
+        other = pool.submit(model.ask, 1)
+        model.wait_for(2)
+        going.set()
+        until(lambda: model.calls == [[0], [1]])
+    assert (first.result(60), other.result(60)) == (0, 2)
+    assert model.turns._free == 2
 
 
 def test_what_an_error_came_from_is_gone_with_it() -> None:
@@ -377,6 +451,7 @@ def test_of_those_in_a_batch_that_the_device_does_not_run_each_is_told(
     tagger: Tagger, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
+    tagger._turns = Turns()
 
     def refuse(pixels: torch.Tensor) -> None:
         sizes.append(len(pixels))
@@ -394,6 +469,36 @@ def test_of_those_in_a_batch_that_the_device_does_not_run_each_is_told(
                 future.result(60)
     assert sizes == [3, 1, 1, 1, 2]
     assert tagger.tag(pictures[0]).scores.shape == (len(tagger.checkpoint.labels),)
+
+
+def test_a_batch_has_all_cores_unless_others_want_the_model(
+    tagger: Tagger, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demo.tagger.CORES", 4)
+    before, cores, logits = torch.get_num_threads(), [], tagger._logits
+    tagger._turns, inside, going = Turns(2), threading.Event(), threading.Event()
+
+    def count(pixels: torch.Tensor) -> torch.Tensor:
+        cores.append(torch.get_num_threads())
+        inside.set()
+        assert going.wait(60)
+        return logits(pixels)
+
+    monkeypatch.setattr(tagger, "_logits", count)
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            first = threads.submit(tagger.tag, pictures[0])
+            assert inside.wait(60)
+            second = threads.submit(tagger.tag, pictures[1])
+            until(lambda: len(cores) == 2)
+            going.set()
+            first.result(60), second.result(60)
+            threads.submit(tagger.scores, pictures[:2]).result(60)
+        with tagger.running():
+            cores.append(torch.get_num_threads())
+    finally:
+        torch.set_num_threads(before)
+    assert cores == [4, 2, 4, 4]
 
 
 def test_photos_that_are_tagged_in_the_background_let_a_visitor_in_after_each_batch(
