@@ -192,7 +192,12 @@ def test_a_save_that_is_acknowledged_under_the_next_image_is_of_the_one_before(e
         editor.chip("sky").click()
         editor.page.get_by_test_id("save").click()
         until(lambda: len(editor.bench.saved) == 1)
-        editor.push(state(key="sea"))
+        editor.expect_state("sky", "rejected")
+        editor.bench.value = state(key="sea")
+        editor.page.get_by_role(
+            "button", name="push"
+        ).click()  # no stream for it alone, as `push` waits for: one is open
+        editor.expect_state("sky", "active")
         editor.chip("sky").click()
         release()
     expect(editor.status).to_have_text("Saved.")
