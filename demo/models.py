@@ -25,6 +25,9 @@ from demo.layouts import METRICS, read_json
 from demo.settings import EMBEDDED_CHECKPOINT, MAX_VOCABULARIES, Settings
 from demo.tagger import Tagger
 
+BATCHES_AT_ONCE = 2
+"""Of one model on a CPU: all cores on one batch would wait at each layer for the core that has a request to answer."""
+
 
 class _NotWanted(Exception):
     """Nobody waits for this load any more."""
@@ -225,7 +228,7 @@ class Models:
     def _put_to_use(self, ref: str | None) -> Tagger:
         checkpoint = load_checkpoint(ref)
         try:
-            return Tagger(checkpoint, self.settings.device)
+            return Tagger(checkpoint, self.settings.device, BATCHES_AT_ONCE)
         except (RuntimeError, MemoryError) as error:
             why = " ".join(str(error).split())[:200]
             raise CheckpointError(f"{ref} was read but cannot be put to use.", f"{why}.") from error

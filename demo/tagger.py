@@ -24,7 +24,7 @@ from demo.losses import check_finite, check_logits
 from demo.together import Turns
 
 CORES = torch.get_num_threads()
-"""That PyTorch computes on. How many it takes it remembers by thread, so that each turn says it anew."""
+"""That PyTorch computes on, unless it is told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,11 @@ class Tagger:
     Has `device` ("cpu", "cuda" or "mps") and `precision` ("fp32", "bf16" or "fp16"). Moves the checkpoint's model.
     lent: on ZeroGPU, the model where the GPU is; the one here computes nothing then. Each call is then the business of
     whoever asked, their quota and their refusal, so nobody's images go with another's and nobody waits for another.
+    at_once: batches of `tag` that are computed at the same time on a CPU, which share its cores (see `demo.together`).
+    With more than one, how many cores PyTorch takes is set here at each turn, since it keeps that number by thread.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
+    def __init__(self, checkpoint: Checkpoint, device: str = "auto", at_once: int = 1) -> None:
         self.checkpoint = checkpoint
         self.device = choose_device(device)
         self.precision, self._dtype = choose_precision(self.device)
@@ -81,7 +83,7 @@ class Tagger:
         self._model = checkpoint.model.eval() if self.lent else checkpoint.model.to(self.device).eval()
         if self.device == "cuda" and not self.lent:
             self._model = self._model.to(memory_format=torch.channels_last)
-        self._turns: Turns[torch.Tensor, torch.Tensor] = Turns(min(CORES, 2) if self.device == "cpu" else 1)
+        self._turns: Turns[torch.Tensor, torch.Tensor] = Turns(min(CORES, at_once) if self.device == "cpu" else 1)
 
     def scores(self, images: Sequence[Image.Image], batch_size: int = 32) -> np.ndarray:
         """Probabilities (N, L), float32 in [0, 1], of N decoded images of any size."""
@@ -110,7 +112,7 @@ class Tagger:
         NotComputed where the device does not run the model.
         """
         with self.explained(), nullcontext() if self.lent else self._turns.alone(is_behind=True):
-            torch.set_num_threads(CORES)
+            self._take_cores(self._turns.seats)
             logits = self._logits(pixels)
         return self._scores(logits)
 
@@ -118,7 +120,7 @@ class Tagger:
     def running(self) -> Iterator[torch.nn.Module]:
         """The model, for one thread at a time, on its device and in its precision. As `explained`."""
         with self.explained(), self._turns.alone(), self._autocast():
-            torch.set_num_threads(CORES)
+            self._take_cores(self._turns.seats)
             yield self._model
 
     @contextmanager
@@ -135,9 +137,14 @@ class Tagger:
             ) from error
 
     def _batch(self, batch: Sequence[torch.Tensor]) -> torch.Tensor:
-        """`_logits` of pixels (3, H, W) each, on all cores, or on this seat's where others want the model too."""
-        torch.set_num_threads(CORES // self._turns.seats if self._turns.is_wanted else CORES)
+        """`_logits` of pixels (3, H, W) each, on all cores, or on one seat's where others want the model too."""
+        self._take_cores(1 if self._turns.is_wanted else self._turns.seats)
         return self._logits(torch.stack(list(batch)))
+
+    def _take_cores(self, seats: int) -> None:
+        """Those of so many seats, for this thread's turn."""
+        if self._turns.seats > 1:
+            torch.set_num_threads(CORES * seats // self._turns.seats)
 
     def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
         """Logits (B, L), fp32 on the CPU; for whoever has the turn, or is lent the GPU."""

@@ -4,12 +4,12 @@ Nobody waits for company: where there is room work begins at once, alone, and wh
 done makes the next batch. There is no thread of its own that could die: one of those who wait computes for all of
 them, and hands its seat on before it leaves. Work that nobody looks at stands behind and gives way, for so long.
 
-A device that computes one thing at a time has one seat. A CPU has two, each with half of the cores: in one batch on all
-of them every step waits for the slowest core, which on a server has requests to answer as well.
+Where several batches are computed at the same time, as on the CPU of a server, each has a seat, and work alone has all.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -49,8 +49,8 @@ class Turns(Generic[Item, Result]):
 
     @property
     def is_wanted(self) -> bool:
-        """Whether, beside one who computes in company or for itself, others do or wait."""
-        return self._free < self.seats - 1 or bool(self._waiting)
+        """Whether others than one compute. Who waits while there is a seat needs all of them."""
+        return self._free < self.seats - 1
 
     def together(self, item: Item, compute: Callable[[Sequence[Item]], Sequence[Result]]) -> Result:
         """What `compute` makes of an item, in a batch with those that wait as well.
@@ -92,14 +92,15 @@ class Turns(Generic[Item, Result]):
                 if is_waiting:
                     self._waiting.remove(ticket)
                     self._call()
-            if not is_waiting and not ticket.is_answered and ticket.called.is_set():
+            if not is_waiting and ticket.called.is_set() and not ticket.is_answered:
                 self._hand_on(ticket.seats)
             raise
 
     def _answer(self, first: _Ticket, compute: Callable) -> None:
         """Compute for the one whose turn it is, and for those that can go with it."""
         with self._lock:
-            company = [ticket for ticket in self._waiting if ticket.item is not None][: MOST_TOGETHER - 1]
+            company = [ticket for ticket in self._waiting if ticket.item is not None]
+            company = company[: min(MOST_TOGETHER - 1, math.ceil(len(company) / self.seats))]
             for ticket in company:
                 self._waiting.remove(ticket)
         batch = [first, *company]

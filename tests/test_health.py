@@ -22,7 +22,6 @@ from starlette.testclient import TestClient
 from demo.checkpoint import Checkpoint
 from demo.settings import MIN_FREE_BYTES, ROOT
 from demo.tagger import Tagged, Tagger
-from demo.together import Turns
 from demo.ui import health as module
 from demo.ui.health import PROBE, Health, Trial
 from tests.test_together import counted
@@ -86,7 +85,7 @@ def test_a_model_that_does_not_score_is_told_without_what_it_said(
 def test_visitors_who_keep_the_model_busy_are_no_fault(
     health: Health, models: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes, models.own._turns = counted(models.own, monkeypatch), Turns()
+    sizes = counted(models.own, monkeypatch)
     with ThreadPoolExecutor(2) as threads:
         with models.own.running():
             asked = [threads.submit(health._score), threads.submit(models.own.tag, Image.new("RGB", (40, 30)))]

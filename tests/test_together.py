@@ -451,7 +451,6 @@ def test_of_those_in_a_batch_that_the_device_does_not_run_each_is_told(
     tagger: Tagger, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    tagger._turns = Turns()
 
     def refuse(pixels: torch.Tensor) -> None:
         sizes.append(len(pixels))
@@ -472,11 +471,12 @@ def test_of_those_in_a_batch_that_the_device_does_not_run_each_is_told(
 
 
 def test_a_batch_has_all_cores_unless_others_want_the_model(
-    tagger: Tagger, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+    loaded_tiny: Checkpoint, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("demo.tagger.CORES", 4)
+    tagger = Tagger(loaded_tiny, "cpu", at_once=2)
     before, cores, logits = torch.get_num_threads(), [], tagger._logits
-    tagger._turns, inside, going = Turns(2), threading.Event(), threading.Event()
+    inside, going = threading.Event(), threading.Event()
 
     def count(pixels: torch.Tensor) -> torch.Tensor:
         cores.append(torch.get_num_threads())
@@ -499,6 +499,17 @@ def test_a_batch_has_all_cores_unless_others_want_the_model(
     finally:
         torch.set_num_threads(before)
     assert cores == [4, 2, 4, 4]
+
+
+def test_who_tags_alone_leaves_pytorch_the_cores_it_was_given(tagger: Tagger, pictures: list[Image.Image]) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        tagger.tag(pictures[0])
+        tagger.scores(pictures[:2])
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_photos_that_are_tagged_in_the_background_let_a_visitor_in_after_each_batch(
