@@ -164,22 +164,25 @@ def test_when_the_thread_that_computes_is_ended_nobody_waits_for_ever(pool: Thre
     assert model.ask(5) == 10
 
 
-@pytest.mark.parametrize("is_called", [False, True], ids=["while it waits", "as its turn comes"])
-def test_one_who_goes_while_waiting_holds_up_nobody(
-    model: Model, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, is_called: bool
-) -> None:
+def interrupted(monkeypatch: pytest.MonkeyPatch, is_called: bool = False) -> threading.Event:
+    """Ctrl+C for the thread named "leaves": once this event is set while it waits, or as its turn comes."""
     wait, going = threading.Event.wait, threading.Event()
 
     def leave(event: threading.Event, timeout: float | None = None) -> bool:
         if threading.current_thread().name == "leaves" and timeout is None:
-            if is_called:
-                wait(event, 60)
-            else:
-                wait(going, 60)
+            wait(event if is_called else going, 60)
             raise KeyboardInterrupt
         return wait(event, timeout)
 
     monkeypatch.setattr(threading.Event, "wait", leave)
+    return going
+
+
+@pytest.mark.parametrize("is_called", [False, True], ids=["while it waits", "as its turn comes"])
+def test_one_who_goes_while_waiting_holds_up_nobody(
+    model: Model, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, is_called: bool
+) -> None:
+    going = interrupted(monkeypatch, is_called)
     caught: list[BaseException] = []
 
     def ask() -> None:
@@ -271,7 +274,7 @@ def test_no_more_have_the_model_at_once_than_there_are_seats_and_who_has_it_alon
     assert turns._free == seats
 
 
-def test_of_two_seats_the_second_is_taken_at_once_and_what_comes_then_is_one_batch(
+def test_of_two_seats_the_second_is_taken_at_once_and_what_comes_then_is_shared(
     model: Model, pool: ThreadPoolExecutor
 ) -> None:
     model.turns = Turns(2)
@@ -315,20 +318,12 @@ def test_who_wants_both_seats_is_not_passed_by_for_the_one_that_is_free(model: M
 def test_when_who_wanted_both_seats_goes_the_next_takes_the_free_one(
     model: Model, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model.turns = Turns(2)
-    wait, going = threading.Event.wait, threading.Event()
-
-    def leave(event: threading.Event, timeout: float | None = None) -> bool:
-        if threading.current_thread().name == "leaves" and timeout is None:
-            wait(going, 60)
-            raise KeyboardInterrupt
-        return wait(event, timeout)
+    model.turns, going = Turns(2), interrupted(monkeypatch)
 
     def alone() -> None:
         with suppress(KeyboardInterrupt), model.turns.alone():
             raise AssertionError("it had its turn")
 
-    monkeypatch.setattr(threading.Event, "wait", leave)
     with model.hold(pool) as first:
         one = threading.Thread(target=alone, name="leaves", daemon=True)
         one.start()

@@ -194,9 +194,8 @@ def test_a_save_that_is_acknowledged_under_the_next_image_is_of_the_one_before(e
         until(lambda: len(editor.bench.saved) == 1)
         editor.expect_state("sky", "rejected")
         editor.bench.value = state(key="sea")
-        editor.page.get_by_role(
-            "button", name="push"
-        ).click()  # no stream for it alone, as `push` waits for: one is open
+        push = editor.page.get_by_role("button", name="push")  # `editor.push` waits for a stream, and one is open
+        push.click()
         editor.expect_state("sky", "active")
         editor.chip("sky").click()
         release()
