@@ -112,7 +112,7 @@ class Tagger:
         NotComputed where the device does not run the model.
         """
         with self.explained(), nullcontext() if self.lent else self._turns.alone(is_behind=True):
-            self._take_cores(self._turns.seats)
+            self._take_cores()
             logits = self._logits(pixels)
         return self._scores(logits)
 
@@ -120,7 +120,7 @@ class Tagger:
     def running(self) -> Iterator[torch.nn.Module]:
         """The model, for one thread at a time, on its device and in its precision. As `explained`."""
         with self.explained(), self._turns.alone(), self._autocast():
-            self._take_cores(self._turns.seats)
+            self._take_cores()
             yield self._model
 
     @contextmanager
@@ -137,14 +137,14 @@ class Tagger:
             ) from error
 
     def _batch(self, batch: Sequence[torch.Tensor]) -> torch.Tensor:
-        """`_logits` of pixels (3, H, W) each, on all cores, or on one seat's where others want the model too."""
-        self._take_cores(1 if self._turns.is_wanted else self._turns.seats)
+        """`_logits` of pixels (3, H, W) each."""
+        self._take_cores()
         return self._logits(torch.stack(list(batch)))
 
-    def _take_cores(self, seats: int) -> None:
-        """Those of so many seats, for this thread's turn."""
+    def _take_cores(self) -> None:
+        """For this thread's turn, its share of them: all, but where others have a turn as well."""
         if self._turns.seats > 1:
-            torch.set_num_threads(CORES * seats // self._turns.seats)
+            torch.set_num_threads(CORES // self._turns.sharers)
 
     def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
         """Logits (B, L), fp32 on the CPU; for whoever has the turn, or is lent the GPU."""

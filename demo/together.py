@@ -44,13 +44,13 @@ class Turns(Generic[Item, Result]):
     def __init__(self, seats: int = 1) -> None:
         self.seats = seats
         self._lock = threading.Lock()  # of the fields below, never held while anything is computed
-        self._free = seats
         self._waiting: deque[_Ticket] = deque()
+        self._having: set[_Ticket] = set()  # a turn
 
     @property
-    def is_wanted(self) -> bool:
-        """Whether others than one compute. Who waits while there is a seat needs all of them."""
-        return self._free < self.seats - 1
+    def sharers(self) -> int:
+        """How many have a turn right now, and so share the cores."""
+        return len(self._having)
 
     def together(self, item: Item, compute: Callable[[Sequence[Item]], Sequence[Result]]) -> Result:
         """What `compute` makes of an item, in a batch with those that wait as well.
@@ -59,9 +59,9 @@ class Turns(Generic[Item, Result]):
         this item: where a batch fails, each of it is computed alone.
         """
         ticket = _Ticket(item, seats=1)
-        self._wait(ticket)
-        if not ticket.is_answered:
-            self._answer(ticket, compute)
+        with self._turn(ticket):
+            if not ticket.is_answered:
+                self._answer(ticket, compute)
         if ticket.error is not None:
             error, ticket.error = ticket.error, None
             try:
@@ -73,28 +73,28 @@ class Turns(Generic[Item, Result]):
     @contextmanager
     def alone(self, is_behind: bool = False) -> Iterator[None]:
         """The model for the caller only. is_behind: work in the background, which gives way."""
-        ticket = _Ticket(None, self.seats, is_behind)
-        self._wait(ticket)
-        try:
+        with self._turn(_Ticket(None, self.seats, is_behind)):
             yield
-        finally:
-            self._hand_on(ticket.seats)
 
-    def _wait(self, ticket: _Ticket) -> None:
+    @contextmanager
+    def _turn(self, ticket: _Ticket) -> Iterator[None]:
+        """Wait until it is a ticket's turn, or somebody has answered it."""
         with self._lock:
             self._waiting.append(ticket)
             self._call()
         try:
             ticket.called.wait()
-        except BaseException:  # Ctrl+C: the others must not wait for one that has gone
-            with self._lock:
-                is_waiting = ticket in self._waiting
-                if is_waiting:
-                    self._waiting.remove(ticket)
-                    self._call()
-            if not is_waiting and ticket.called.is_set() and not ticket.is_answered:
-                self._hand_on(ticket.seats)
-            raise
+            yield
+        finally:
+            self._leave(ticket)
+
+    def _leave(self, ticket: _Ticket) -> None:
+        """Whoever leaves, Ctrl+C or not and wherever they stood, must hold up nobody."""
+        with self._lock:
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+            self._having.discard(ticket)
+            self._call()
 
     def _answer(self, first: _Ticket, compute: Callable) -> None:
         """Compute for the one whose turn it is, and for those that can go with it."""
@@ -107,7 +107,7 @@ class Turns(Generic[Item, Result]):
         try:
             self._fill(batch, compute)
         finally:
-            self._hand_on(first.seats)
+            self._leave(first)  # before the others wake up: the next batch begins
             for ticket in batch:
                 if not ticket.is_answered:
                     ticket.error = ticket.error or RuntimeError("The thread that computed this was ended.")
@@ -130,16 +130,14 @@ class Turns(Generic[Item, Result]):
         for ticket in batch:
             ticket.is_answered = True
 
-    def _hand_on(self, seats: int) -> None:
-        with self._lock:
-            self._free += seats
-            self._call()
-
     def _call(self) -> None:
         """Those whose turn it is and who find room, with the lock held. Who needs more room is not passed by."""
-        while self._waiting and (following := self._next()).seats <= self._free:
+        while self._waiting:
+            following = self._next()
+            if following.seats + sum(ticket.seats for ticket in self._having) > self.seats:
+                return
             self._waiting.remove(following)
-            self._free -= following.seats
+            self._having.add(following)
             for ticket in self._waiting:
                 ticket.passed_by += ticket.is_behind
             following.called.set()

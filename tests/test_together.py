@@ -271,17 +271,17 @@ def test_no_more_have_the_model_at_once_than_there_are_seats_and_who_has_it_alon
     assert [future.result(60) for future in calls[:200]] == list(range(200))
     assert [future.result(60) for future in calls[200:]] == [None] * 100
     assert seen == {("alone",), *(("together",) * number for number in range(1, seats + 1))}
-    assert turns._free == seats
+    assert not turns._having
 
 
 def test_of_two_seats_the_second_is_taken_at_once_and_what_comes_then_is_shared(
     model: Model, pool: ThreadPoolExecutor
 ) -> None:
     model.turns = Turns(2)
-    was_wanted: list[bool] = []
+    sharers: list[int] = []
 
     def compute(numbers: Sequence[int]) -> list[int]:
-        was_wanted.append(model.turns.is_wanted)
+        sharers.append(model.turns.sharers)
         return model.double(numbers)
 
     model.compute = compute
@@ -293,9 +293,9 @@ def test_of_two_seats_the_second_is_taken_at_once_and_what_comes_then_is_shared(
     assert [future.result(60) for future in (second, *others)] == [2, 4, 6, 8, 10]
     assert model.calls[:2] == [[0], [1]]
     assert sorted(number for call in model.calls[2:] for number in call) == [2, 3, 4, 5]
-    assert was_wanted[:2] == [False, True]
+    assert sharers[:2] == [1, 2]
     assert model.ask(7) == 14
-    assert was_wanted[-1] is False
+    assert sharers[-1] == 1
 
 
 def test_who_wants_both_seats_is_not_passed_by_for_the_one_that_is_free(model: Model, pool: ThreadPoolExecutor) -> None:
@@ -333,7 +333,7 @@ def test_when_who_wanted_both_seats_goes_the_next_takes_the_free_one(
         going.set()
         until(lambda: model.calls == [[0], [1]])
     assert (first.result(60), other.result(60)) == (0, 2)
-    assert model.turns._free == 2
+    assert not model.turns._having
 
 
 def test_what_an_error_came_from_is_gone_with_it() -> None:
