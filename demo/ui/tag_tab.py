@@ -51,7 +51,7 @@ class TagTab:
             with gr.Column(elem_id="editor", min_width=0):
                 self.editor = TagEditor()
             with gr.Column(elem_id="queue", min_width=0):
-                self.strip = Panel("filmstrip", ["key_map"])
+                self.strip = Panel("filmstrip", ["key_map", "filmstrip_bring"])
                 self.examples = Panel("examples")
         self.timer = gr.Timer(SECONDS_BETWEEN_LOOKS, active=False)
         self.shown = [self.image, self.editor, self.facts, self.strip, self.timer, self.desk]
