@@ -104,7 +104,7 @@ function takeColumn(pushed) {
   if (!isSame) scroller.scrollTop = 0;
   layOut();
   draw();
-  if (isSame) goTo(at, false);
+  if (isSame && column.length) goTo(at, false);
   if (isInside) focusGrid();
   if (column.stale.length) say("error", tr("{names}: the file was replaced, so what you decided on it is gone.", { names: column.stale.join(", ") }));
   else if (!isSame) say("", "");

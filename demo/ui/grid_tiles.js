@@ -3,8 +3,8 @@
 
 const [GAP, LEAST_WIDE, LEAST_NARROW, CAPTION] = [10, 144, 84, 26];
 const SPARE_ROWS = 1;
-const REST_MS = 80; // so long the scrolling rests before pictures are fetched that flew by
-const FAST = 3; // px a millisecond: so fast nobody sees a picture
+const REST_MS = 80; // so long the scrolling rests before what flew by is completed
+const FAST = 3; // px a millisecond: so fast nobody sees a picture or reads a score
 const WORDS = ["", "confirmed", "rejected", "absent"];
 const SAID = {
   untagged: tr("not tagged yet"),
@@ -25,7 +25,7 @@ let pitch = 1; // from one row to the next, in px
 let rows = new Map(); // row number → node
 let spare = []; // nodes of rows that went out of sight
 let at = 0; // index of the tile that Tab reaches
-let resting;
+let resting; // a timer while photos fly by
 let [lastTop, lastTime] = [0, 0];
 
 const rowCount = () => Math.ceil(column.length / columns);
@@ -61,8 +61,10 @@ function clearRows() {
 function drawRows() {
   if (!column || !tileWidth) return;
   const { scrollTop, clientHeight } = scroller; // read before anything is written, or the layout is made twice
-  const first = Math.max(0, Math.floor(scrollTop / pitch) - SPARE_ROWS);
-  const last = Math.min(rowCount(), Math.ceil((scrollTop + clientHeight) / pitch) + SPARE_ROWS);
+  watchSpeed(scrollTop);
+  const [top, inSight, spareRows] = [Math.floor(scrollTop / pitch), Math.ceil(clientHeight / pitch) + 1, resting ? 0 : SPARE_ROWS];
+  const first = Math.max(0, top - spareRows);
+  const last = Math.min(rowCount(), top + inSight + spareRows);
   const wanted = new Set();
   if (column.length) wanted.add(rowOf(at));
   for (let row = first; row < last; row++) wanted.add(row);
@@ -73,24 +75,41 @@ function drawRows() {
     if (old.length) rows.delete(old.shift());
     rows.set(row, node);
     fillRow(node, row);
+    if (!node.isConnected) rail.prepend(node);
   }
   for (const row of old) {
     spare.push(rows.get(row));
     rows.get(row).remove();
     rows.delete(row);
   }
-  let next = lines[0]; // rows stand in their order, and those that stand right are not touched
+  if (resting) return;
+  sortRows();
+  for (const tile of shownTiles()) complete(tile);
+}
+
+/** Rows stand in their order for who reads on; not while they fly by, since a row that moves is laid out anew. */
+function sortRows() {
+  let next = lines[0];
   for (const row of [...rows.keys()].sort((a, b) => b - a)) {
     const node = rows.get(row);
-    if (node.nextSibling !== next && fresh.includes(row)) rail.insertBefore(node, next);
+    if (node.nextSibling !== next && !node.contains(document.activeElement)) rail.insertBefore(node, next); // else it lost the focus
     next = node;
   }
-  const [now, moved] = [performance.now(), Math.abs(scrollTop - lastTop)];
+}
+
+/** While photos fly by, `resting` is the timer that will end that. */
+function watchSpeed(top) {
+  const [now, moved] = [performance.now(), Math.abs(top - lastTop)];
   const isFast = moved > FAST * (now - lastTime);
-  [lastTop, lastTime] = [scrollTop, now];
-  if (moved) clearTimeout(resting);
-  if (isFast) resting = setTimeout(fetchPictures, REST_MS);
-  else if (moved || !resting) fetchPictures();
+  [lastTop, lastTime] = [top, now];
+  if (!moved) return;
+  clearTimeout(resting);
+  resting = isFast ? setTimeout(rest, REST_MS) : undefined;
+}
+
+function rest() {
+  resting = undefined;
+  drawRows();
 }
 
 function fillRow(node, row) {
@@ -112,20 +131,29 @@ function emptyRow() {
   return row;
 }
 
-/** Make a tile that of another photo; it has no picture until it has its own. */
+/** Make a tile that of another photo, without what `complete` adds. */
 function fill(tile, i) {
+  const [picture, caption] = tile.children;
   tile.hidden = i >= column.length;
-  tile.drawn = "";
-  tile.firstChild.removeAttribute("src");
-  tile.removeAttribute("title");
+  picture.removeAttribute("src");
+  caption.firstChild.textContent = "";
+  for (const name of ["title", "aria-label"]) tile.removeAttribute(name);
   if (tile.hidden) {
     delete tile.dataset.index;
     return;
   }
-  tile.lastChild.firstChild.textContent = scoreOf(i);
   tile.dataset.index = i;
   tile.dataset.place = column.places[i];
   drawTile(tile, i);
+}
+
+/** Its picture, its score, and its name for screen readers: too dear for tiles that fly by. */
+function complete(tile) {
+  if (tile.ariaLabel) return;
+  const [i, [picture, caption]] = [Number(tile.dataset.index), tile.children];
+  tile.ariaLabel = nameOf(i);
+  picture.src = pictureOf(i);
+  caption.firstChild.textContent = scoreOf(i);
 }
 
 const scoreOf = (i) => (i < column.scored ? column.scores[i].toFixed(3) : "");
@@ -141,23 +169,18 @@ function drawTile(node, i) {
   Object.assign(node.dataset, { band, mark, pending: isPending });
   node.tabIndex = i === at ? 0 : -1;
   node.ariaSelected = isSelected;
-  const said = isPending && !mark ? UNDECIDED : (SAID[mark] ?? "");
-  node.lastChild.lastChild.textContent = band === "untagged" ? SAID.untagged : said;
-  node.ariaLabel = [column.names[i], scoreOf(i), SAID[band], said, isPending ? NOT_SAVED : ""].filter(Boolean).join(", ");
+  node.lastChild.lastChild.textContent = band === "untagged" ? SAID.untagged : saidOf(i);
+  if (node.ariaLabel) node.ariaLabel = nameOf(i);
 }
+
+const saidOf = (i) => (column.isPending(i) && !column.marks[i] ? UNDECIDED : SAID[WORDS[column.marks[i]]] ?? "");
+
+const nameOf = (i) => [column.names[i], scoreOf(i), SAID[bandOf(i)], saidOf(i), column.isPending(i) ? NOT_SAVED : ""].filter(Boolean).join(", ");
 
 const shownTiles = () => rail.querySelectorAll("[data-index]");
 
 function drawTiles() {
   for (const tile of shownTiles()) drawTile(tile, Number(tile.dataset.index));
-}
-
-function fetchPictures() {
-  resting = undefined;
-  for (const { firstChild: picture, dataset } of shownTiles()) {
-    if (picture.hasAttribute("src")) continue;
-    picture.src = pictureOf(Number(dataset.index));
-  }
 }
 
 /** The address of a thumbnail; a replaced file has another digest, so the browser does not show what it kept of the old one. */
@@ -199,7 +222,8 @@ function goTo(i, withFocus = true) {
   else if (y + pitch > scrollTop + clientHeight) scroller.scrollTop = y + pitch - clientHeight;
   drawRows();
   drawTiles();
-  if (withFocus) tileAt(at)?.focus({ preventScroll: true });
+  complete(tileAt(at));
+  if (withFocus) tileAt(at).focus({ preventScroll: true });
 }
 
 rail.addEventListener("pointerover", ({ target }) => {

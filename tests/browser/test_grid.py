@@ -416,18 +416,22 @@ def test_of_5000_photos_those_in_sight_are_in_the_page_each_with_its_own_score(
     tiles = page.get_by_test_id("grid-tiles")
     expect(tiles.locator("[data-index]").first).to_be_visible()
     order = np.argsort(-scores, kind="stable")
-    tiles.locator("[data-index='0']").focus()
-    for top in (0, 10_000, 60_000, 3_000):
+    tiles.locator("[data-index='20']").focus()
+    for top in (0, 10_000, 60_000, 3_000, 0):
         tiles.evaluate("(tiles, top) => (tiles.scrollTop = top)", top)
         tiles.evaluate("() => new Promise(requestAnimationFrame).then(() => new Promise(requestAnimationFrame))")
+        expect(tiles.locator("[data-index]:not([aria-label])")).to_have_count(0)  # where it rests
         found = tiles.locator("[data-index]").evaluate_all(
-            "all => all.map(({ dataset, ariaLabel }) => [dataset.index, dataset.place, ariaLabel].map(String))"
+            "all => all.map((tile) => [tile.dataset.index, tile.dataset.place, tile.ariaLabel, tile.innerText])"
         )
         assert len(found) <= 70
-        for index, place, name in found:
+        assert [int(index) for index, *_ in found] == sorted(int(index) for index, *_ in found)
+        for index, place, name, text in found:
+            score = f"{scores[int(place)]:.3f}"
             assert int(place) == order[int(index)]
-            assert name.startswith(f"photo {int(place):05}.jpg, {scores[int(place)]:.3f}, ")
-        assert page.evaluate("document.activeElement.dataset.index") == "0"
+            assert name.startswith(f"photo {int(place):05}.jpg, {score}, ")
+            assert text.strip() == score
+        assert page.evaluate("document.activeElement.dataset.index") == "20"
     page.keyboard.press("End")
     expect(tiles.locator("[data-index='4999']")).to_be_focused()
     expect(tiles.locator("[data-index='4999']")).to_be_in_viewport()
