@@ -293,5 +293,6 @@ list.addEventListener("click", (event) => {
   if (item) add(item.dataset.name);
 });
 root.addEventListener("keydown", editorKey);
+for (const kind of ["focusin", "focusout", "keyup"]) root.addEventListener(kind, showDigits);
 watch("value", load);
 load();

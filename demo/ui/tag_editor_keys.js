@@ -14,6 +14,12 @@ function number() {
   numbered = first;
 }
 
+/** Digits are seen while keys are in use. With :has() in the style sheet each chip that comes or goes restyled all others. */
+function showDigits() {
+  const focused = root.matches(":focus-visible") ? root : find(":focus-visible");
+  root.toggleAttribute("data-digits", Boolean(focused) && focused !== field);
+}
+
 /** The chip that an arrow key leads to: the neighbour, or the nearest one in the next row. */
 function neighbour(chip, key) {
   const all = allChips();
