@@ -79,17 +79,17 @@ class Turns(Generic[Item, Result]):
     @contextmanager
     def _turn(self, ticket: _Ticket) -> Iterator[None]:
         """Wait until it is a ticket's turn, or somebody has answered it."""
-        with self._lock:
-            self._waiting.append(ticket)
-            self._call()
         try:
+            with self._lock:
+                self._waiting.append(ticket)
+                self._call()
             ticket.called.wait()
             yield
         finally:
             self._leave(ticket)
 
     def _leave(self, ticket: _Ticket) -> None:
-        """Whoever leaves, Ctrl+C or not and wherever they stood, must hold up nobody."""
+        """Whoever leaves, by Ctrl+C too and wherever they stood, holds up nobody."""
         with self._lock:
             if ticket in self._waiting:
                 self._waiting.remove(ticket)

@@ -75,13 +75,14 @@ function drawRows() {
     if (old.length) rows.delete(old.shift());
     rows.set(row, node);
     fillRow(node, row);
-    if (!node.isConnected) rail.prepend(node);
+    if (!node.isConnected) lines[0].before(node);
   }
   for (const row of old) {
     spare.push(rows.get(row));
     rows.get(row).remove();
     rows.delete(row);
   }
+  if (column.length) complete(tileAt(at)); // it may have the focus
   if (resting) return;
   sortRows();
   for (const tile of shownTiles()) complete(tile);
@@ -222,8 +223,7 @@ function goTo(i, withFocus = true) {
   else if (y + pitch > scrollTop + clientHeight) scroller.scrollTop = y + pitch - clientHeight;
   drawRows();
   drawTiles();
-  complete(tileAt(at));
-  if (withFocus) tileAt(at).focus({ preventScroll: true });
+  if (withFocus) tileAt(at)?.focus({ preventScroll: true });
 }
 
 rail.addEventListener("pointerover", ({ target }) => {

@@ -11,7 +11,7 @@ function makeChip(name) {
   chip.tabIndex = -1;
   chip.dataset.label = label.textContent = chip.title = name;
   chip.dataset.score = tags.has(name) ? tags.scoreOf(name) : "";
-  if (tags.has(name)) chip.style.backgroundSize = `calc(${tags.scoreOf(name)} * (100% - 18px)) 2px`; // tag_editor.css has the same
+  if (tags.has(name)) chip.style.backgroundSize = `calc(${tags.scoreOf(name)} * (100% - 18px)) 2px`; // 18px: twice the 9px of tag_editor.css
   score.textContent = tags.has(name) ? tags.scoreOf(name).toFixed(2) : tr("new");
   if (!tags.has(name)) {
     score.className = "new";
