@@ -166,11 +166,12 @@ class Album:
         """A photo's pixels (3, H, W), with a look at it and its thumbnail on the way. Raises as `read`."""
         try:
             image = self._decoded(place)
+            pixels = preprocess(image)  # a model may find its shape too much
         except (ImageRejected, OSError) as error:
             self.problems[place] = str(error) if isinstance(error, ImageRejected) else f"{error.strerror}."
             raise
         self._keep_thumbnail(place, thumbnail(image, THUMBNAIL_PIXELS))
-        return preprocess(image)
+        return pixels
 
     def _decoded(self, place: int):  # an Image.Image
         data = self.read(place)
@@ -187,7 +188,7 @@ class Album:
         return data
 
     def _add(self, photos: Sequence[Photo]) -> None:
-        self.looks += [None] * len(photos)
+        self.looks += [None] * len(photos)  # before the photos, by which it is counted how many there are
         self.photos += photos
 
 

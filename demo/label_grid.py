@@ -57,7 +57,7 @@ def distinct(album: Album) -> np.ndarray:
     """Places (P,) int32 of photos that can be read, of those with the same bytes the first; rising."""
     first: dict[str, int] = {}
     places = []
-    for place, look in enumerate(list(album.looks)):
+    for place, look in enumerate(album.looks[: len(album)]):
         is_first = look is None or first.setdefault(look.digest, place) == place
         if is_first and place not in album.problems:
             places.append(place)

@@ -14,6 +14,8 @@ from demo.images import SUFFIXES
 from demo.settings import MAX_ZIP_LIST_BYTES
 
 _ZIP = (b"PK\3\4", b"PK\5\6")
+_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""What zipfile unpacks no further than it is asked to; of the others it unpacks all that a file holds, however much."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +37,43 @@ def photos_of(path: Path, name: str) -> list[Photo]:
         if file.read(4) not in _ZIP:
             return [photo_of(path, name)]
     try:
-        archive = _Zip(path)  # stays open, for the photos; reading its list again for each would take long
+        archive = _Zip(path)  # kept for the photos; reading its list again for each would take long
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise BadInput(f"{_shown(name)} cannot be read.", f"{error}.", "Pack it again.") from error
     found = [
         Photo(_shown(entry.filename), partial(_read_entry, archive, entry))
-        for entry in archive.infolist()
+        for entry in archive.take_list()
         if PurePosixPath(entry.filename).suffix.lower() in SUFFIXES
         and not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(entry.filename).parts)
     ]
     if not found:
-        archive.close()
         raise BadInput(f"{_shown(name)} holds no photos.", "By their names none of the files in it is one.")
     return found
+
+
+class _File(io.RawIOBase):
+    """A file that is open only while something is read: zips may wait for hours, many of them, and some are deleted."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._at = path, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at}.get(whence)
+        self._at = offset + (self._path.stat().st_size if start is None else start)
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:
+        with self._path.open("rb", buffering=0) as file:
+            file.seek(self._at)
+            count = file.readinto(buffer)
+        self._at += count
+        return count
 
 
 class _List(io.BufferedReader):
@@ -65,17 +91,14 @@ class _Zip(zipfile.ZipFile):
     """A zip whose list of files is not longer than `MAX_ZIP_LIST_BYTES`; zipfile reads all of it whatever it says."""
 
     def __init__(self, path: Path) -> None:
-        self._file = _List(io.FileIO(path))
-        try:
-            super().__init__(self._file)
-        except BaseException:
-            self._file.close()
-            raise
-        self._file.most = None
+        file = _List(_File(path))
+        super().__init__(file)
+        file.most = None
 
-    def close(self) -> None:
-        super().close()
-        self._file.close()
+    def take_list(self) -> list[zipfile.ZipInfo]:
+        """What is in it; not kept here, since a list of 180,000 files that are no photos takes 60 MB."""
+        entries, self.filelist, self.NameToInfo = self.filelist, [], {}
+        return entries
 
 
 def _read_file(path: Path, most: int) -> bytes:
@@ -86,10 +109,14 @@ def _read_file(path: Path, most: int) -> bytes:
 
 
 def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int) -> bytes:
+    if entry.compress_type not in _BOUNDED:
+        raise ImageRejected("It is packed by another method than deflate.", "", "Pack the zip again, as usual.")
     try:
         with archive.open(entry) as file:
             return file.read(most + 1)
-    except Exception as error:  # zlib.error, lzma.LZMAError: each format has its own
+    except FileNotFoundError:
+        raise ImageRejected("It is not there any more.") from None
+    except Exception as error:  # zlib.error, struct.error: each fault has its own
         raise ImageRejected("It cannot be unpacked.", f"{type(error).__name__}: {error}.") from error
 
 

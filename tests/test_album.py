@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +160,51 @@ def test_a_bomb_in_a_zip_is_read_no_further_than_the_limit(uploads: Album, monke
         archive.writestr("1.png", bytes(50_000_000))
     upload(uploads, target.getvalue(), "photos.zip")
     assert len(uploads.read(0)) == 1001
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_unpacks_without_a_limit_is_not_unpacked(
+    uploads: Album, make_image: Callable[..., bytes], tagger: Tagger, method: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", method) as archive:
+        archive.writestr("1.png", bytes(50_000_000))
+        archive.writestr("2.png", make_image(2), zipfile.ZIP_DEFLATED)
+    upload(uploads, target.getvalue(), "photos.zip")
+    monkeypatch.setattr(zipfile, "_get_decompressor", lambda _: pytest.fail("it was unpacked"))
+    with pytest.raises(ImageRejected, match="another method than deflate"):
+        uploads.read(0)
+    monkeypatch.undo()
+    finish(uploads, tagger)
+    assert list(uploads.problems) == [0]
+
+
+def test_zips_hold_no_file_open_and_no_list_of_what_is_no_photo(
+    uploads: Album, make_image: Callable[..., bytes]
+) -> None:
+    files = {f"{number}.txt": b"" for number in range(100)}
+    for seed in range(3):
+        image = make_image(seed, size=(400, 300))
+        upload(uploads, zip_of(files | {f"{seed}.png": image}), f"{seed}.zip")
+        assert uploads.read(seed) == image
+    opened = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    assert [path for path in opened if path.startswith(str(uploads.folder))] == []
+    assert [photo.read.args[0].infolist() for photo in uploads.photos] == [[], [], []]
+    uploads.close()
+    with pytest.raises(ImageRejected, match="not there any more"):
+        uploads.read(0)
+
+
+def test_a_photo_that_a_model_cannot_prepare_is_named_and_not_tried_for_ever(
+    image_folder: Path, loaded_tiny: Checkpoint, make_image: Callable[..., bytes]
+) -> None:
+    (image_folder / "3.png").write_bytes(make_image(3, size=(10_001, 101)))
+    preprocess = replace(loaded_tiny.preprocess, steps=({"type": "pad_to_square"}, {"type": "timm"}))
+    album = Album(sorted(image_folder.iterdir()))
+    sheet = finish(album, Tagger(replace(loaded_tiny, preprocess=preprocess), "cpu"))
+    assert list(album.problems) == [3]
+    assert "too long and thin" in album.problems[3]
+    assert sheet.done == 8
 
 
 def test_cancelling_stops_and_starting_again_does_the_rest(
