@@ -96,6 +96,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{error}.",
                 "Stop what listens there, or use another --port or --host.",
             ) from error
+        if demo.mcp_error:
+            demo.close(verbose=False)
+            raise BadInput(
+                "The tools of --mcp did not start.", f"{demo.mcp_error}.", "Drop --mcp, or mend what it says."
+            )
         try:
             print(f"TagLoop is at {url}", flush=True)
             login = bool(settings.accounts) or settings.hub_login

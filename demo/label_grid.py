@@ -128,13 +128,14 @@ class Decision:
 
 @dataclass
 class Saving:
-    """How far a save has come. Counts are of decisions.
+    """How far a save has come. done: decisions that are saved, in so many rows.
 
     replaced: names of photos that are not those that were decided on. left: why the others could not be saved, by
     place; these can be tried again. tried: places that need no trying again.
     """
 
     done: int = 0
+    rows: int = 0
     replaced: list[str] = field(default_factory=list)
     left: dict[int, str] = field(default_factory=dict)
     tried: list[int] = field(default_factory=list)
@@ -223,6 +224,7 @@ def _save_some(
     corrections.save_many(images(), lambda digest, saved: merged(saved, changes[digest], views[digest]), annotator)
     saving.tried += [place for place, _ in written]
     saving.done += sum(count for _, count in written)
+    saving.rows += len(written)
 
 
 def merged(saved: Correction | None, changes: Sequence[Decision], view: View) -> View:

@@ -10,6 +10,7 @@ import ipaddress
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from demo.accounts import Rights, read_accounts
@@ -239,6 +240,8 @@ class Settings:
             )
         if settings.mcp and settings.accounts:
             raise BadInput("--mcp and --auth exclude each other.", "MCP clients have no way to log in.", "Drop one.")
+        if settings.mcp and find_spec("mcp") is None:
+            raise BadInput("--mcp needs a package that is not here.", "", 'Run: pip install "gradio[mcp]"')
         if (flags.savers or flags.retrainers) and not (settings.accounts or settings.hub_login):
             raise BadInput(
                 "--savers and --retrainers name people, and nobody logs in here.",

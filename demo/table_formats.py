@@ -186,9 +186,13 @@ def _json(path: Path, text: str) -> Records:
         )
     records, problems = [], []
     for number, image in enumerate(images, start=1):
-        if isinstance(image, dict) and isinstance(image.get("file_name"), str) and "labels" in image:
-            texts = {key: cell if isinstance(cell, str) else json.dumps(cell) for key, cell in image.items()}
-            records.append((number, {key: cell for key, cell in texts.items() if cell != "null"}))
+        if (
+            isinstance(image, dict) and isinstance(image.get("file_name"), str) and image.get("labels") is not None
+        ):  # a null is as good as nothing
+            told = {key: cell for key, cell in image.items() if cell is not None}
+            records.append(
+                (number, {key: cell if isinstance(cell, str) else json.dumps(cell) for key, cell in told.items()})
+            )
         else:
             problems.append((number, "it has no file_name or no labels"))
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -187,7 +186,7 @@ def test_zips_hold_no_file_open_and_no_list_of_what_is_no_photo(
         image = make_image(seed, size=(400, 300))
         upload(uploads, zip_of(files | {f"{seed}.png": image}), f"{seed}.zip")
         assert uploads.read(seed) == image
-    opened = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    opened = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
     assert [path for path in opened if path.startswith(str(uploads.folder))] == []
     assert [photo.read.args[0].infolist() for photo in uploads.photos] == [[], [], []]
     uploads.close()

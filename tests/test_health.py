@@ -15,11 +15,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from demo.checkpoint import Checkpoint
+from demo.corrections import Corrections
 from demo.settings import MIN_FREE_BYTES, ROOT
 from demo.tagger import Tagged, Tagger
 from demo.ui import health as module
@@ -42,7 +44,7 @@ def models(loaded_tiny: Checkpoint) -> SimpleNamespace:
 
 @pytest.fixture
 def health(models: SimpleNamespace, tmp_path: Path) -> Health:
-    health = Health(models, tmp_path)
+    health = Health(models, Corrections(tmp_path))
     for trial in health.trials.values():
         trial.seconds = 0
     return health
@@ -52,7 +54,7 @@ def test_a_model_that_scores_and_a_disk_that_takes_are_well(health: Health, tmp_
     answer = TestClient(Starlette(routes=[health.route()])).get("/healthz")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok", "model": "ok", "disk": "ok"})
     assert answer.headers["cache-control"] == "no-store"
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir() if PROBE in path.name or path.suffix == ".csv"] == []
 
 
 def test_a_model_whose_gpu_is_lent_by_the_call_is_not_said_to_be_well(
@@ -118,6 +120,22 @@ def test_a_folder_that_is_gone_and_one_that_takes_nothing_are_told(health: Healt
     assert health.look()["status"] == "ok"
 
 
+def test_a_csv_that_takes_no_row_is_told_without_its_path(health: Health, tmp_path: Path) -> None:
+    csv_path = health.corrections.csv_path
+    csv_path.write_text("somebody,elses\n")
+    assert health.look()["disk"].startswith("Nothing can be saved: the CSV is not ours")
+    assert str(tmp_path) not in health.look()["disk"]
+    csv_path.unlink()
+    assert health.look()["disk"] == "ok"
+
+
+def test_a_csv_that_somebody_keeps_locked_is_told(health: Health) -> None:
+    health.trials["disk"].patience_seconds = 0.2
+    with FileLock(f"{health.corrections.csv_path}.lock"):
+        assert health.look()["disk"] == "It does not answer."
+    waits_for(lambda: health.look()["disk"] == "ok")
+
+
 def test_a_disk_with_little_room_is_told(health: Health, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=MIN_FREE_BYTES - 1))
     assert health.look()["disk"] == "255 MB are free, less than the 256 that are wanted."
@@ -128,9 +146,10 @@ def test_a_disk_with_little_room_is_told(health: Health, monkeypatch: pytest.Mon
 FULL_DISK = """
 import json, resource, signal, sys
 from pathlib import Path
+from demo.corrections import Corrections
 from demo.ui.health import Health
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-health = Health(None, Path(sys.argv[1]))
+health = Health(None, Corrections(Path(sys.argv[1])))
 well = health._write()
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
 full = health._write()
@@ -150,7 +169,7 @@ def test_a_full_disk_is_noticed_by_writing_and_nothing_of_it_stays(tmp_path: Pat
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == ["", "Nothing can be saved: File too large.", ""]
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir() if PROBE in path.name or path.suffix == ".csv"] == []
 
 
 def test_asking_again_within_the_time_tries_nothing() -> None:

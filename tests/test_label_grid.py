@@ -189,7 +189,7 @@ def test_a_file_that_was_replaced_is_refused_by_name_and_the_others_are_saved(
     (tmp_path / "photos" / "2.png").unlink()
     said.sheet.forget(3)
     saving = save(said, corrections, *decisions)
-    assert (saving.done, saving.replaced) == (1, ["1.png"])
+    assert (saving.done, saving.rows, saving.replaced) == (1, 1, ["1.png"])
     assert sorted(saving.tried) == [0, 1]
     assert sorted(saving.left) == [2, 3]
     assert "2.png: It is not there any more." in saving.left[2]

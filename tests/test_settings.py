@@ -141,6 +141,12 @@ def test_mcp_and_a_login_exclude_each_other(tmp_path):
         Settings.from_flags(["--mcp", "--auth", str(tmp_path / "accounts")], {})
 
 
+def test_mcp_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(settings_module, "find_spec", lambda name: None if name == "mcp" else pytest.fail(name))
+    with pytest.raises(BadInput, match=r'pip install "gradio\[mcp\]"'):
+        Settings.from_flags(["--mcp"], {})
+
+
 def test_every_limit_has_its_unit_in_its_name_and_its_reason_below():
     body = ast.parse(Path(settings_module.__file__).read_text(encoding="utf-8")).body
     limits = [at for at, node in enumerate(body) if isinstance(node, ast.Assign) and is_limit(node.targets[0].id)]

@@ -291,6 +291,17 @@ def test_a_json_export_is_read_and_says_what_all_means(folder):
     assert [problem[:8] for problem in table.problems] == ["image 3:", "image 4:", "image 5:"]
 
 
+def test_a_null_in_json_is_nothing_and_the_word_null_a_name(folder):
+    images = [
+        {"file_name": "a.png", "labels": None},
+        {"file_name": None, "labels": ["cat"]},
+        {"file_name": "a.png", "labels": ["null"], "rejected": None, "annotator": "null"},
+    ]
+    table = table_of(folder, json.dumps({"images": images}), "export.json")
+    assert table.problems == [f"image {number}: it has no file_name or no labels" for number in (1, 2)]
+    assert [(row.labels, row.rejected, row.annotator) for row in table.rows] == [(("null",), (), "null")]
+
+
 @pytest.mark.parametrize("text", ["{", '{"a": 1}', '{"images": {}}', '{"images": [], "vocabularies": {"m": [1]}}'])
 def test_json_of_another_kind_says_what_is_needed(folder, text):
     with pytest.raises(TableError, match="not an export of corrections"):

@@ -124,9 +124,9 @@ class GridTab:
             except DemoError as error:
                 logs.event("refused", "warning", kind=type(error).__name__)
                 texts.append(str(error))
-            self.tagging.hourly.give_back(address, photos - len(saving.tried))
+            self.tagging.hourly.give_back(address, photos - saving.rows)
             if saving.done:
-                logs.event("correction_saved", count=len(saving.tried), seconds=time.monotonic() - began)
+                logs.event("correction_saved", count=saving.rows, seconds=time.monotonic() - began)
             done += saving.done
             tried[token] = saving.tried
             texts += _told(saving)

@@ -10,7 +10,6 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import anyio
 import numpy as np
@@ -19,7 +18,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from demo.corrections import Corrections
 from demo.durable import put
+from demo.errors import CorrectionsError
 from demo.models import Models
 from demo.settings import MIN_FREE_BYTES
 
@@ -83,10 +84,8 @@ class Trial:
 
 
 class Health:
-    """corrections: their folder."""
-
-    def __init__(self, models: Models, corrections: Path) -> None:
-        self.models, self.folder = models, corrections
+    def __init__(self, models: Models, corrections: Corrections) -> None:
+        self.models, self.corrections, self.folder = models, corrections, corrections.folder
         self.trials = {
             "model": Trial(self._score, SECONDS_BETWEEN_SCORES, lambda: models.own.checkpoint.identity),
             "disk": Trial(self._write, SECONDS_BETWEEN_WRITES),
@@ -125,14 +124,18 @@ class Health:
         return ""
 
     def _write(self) -> str:
-        """Whether a file can be brought to the disk beside the corrections, and there is room for more."""
+        """Whether a file can be brought to the disk beside the corrections, there is room for more, and the CSV takes
+        a row: it is ours, and nobody keeps it locked."""
         probe = self.folder / PROBE
         try:
             put(probe, bytes(PROBE_BYTES))
             probe.unlink(missing_ok=True)
             free = shutil.disk_usage(self.folder).free
+            self.corrections.totals()
         except OSError as error:
             return f"Nothing can be saved: {error.strerror}."
+        except CorrectionsError:  # whose words name the file
+            return "Nothing can be saved: the CSV is not ours, or it is locked or cannot be read. A save says which."
         if free < MIN_FREE_BYTES:
             return f"{free // 2**20} MB are free, less than the {MIN_FREE_BYTES // 2**20} that are wanted."
         return ""

@@ -120,7 +120,7 @@ def launch_options(
             max_upload_bytes=settings.max_upload_bytes,
             max_queue_length=settings.max_queue_length,
             runs=None if settings.is_public else settings.runs,
-            health=models and Health(models, settings.corrections),
+            health=models and Health(models, corrections),
             has_strangers=settings.has_strangers,
         ),
         "auth": list(settings.accounts) or None,

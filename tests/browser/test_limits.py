@@ -93,9 +93,15 @@ def test_the_grid_counts_photos_and_keeps_the_decisions_that_were_refused(
     for place in (4, 5):
         expect(grid.tile(place)).to_have_attribute("data-pending", "true")
     assert sorted(grid.rows()) == [0, 2]
-    grid.tagging.hourly = Hourly(3)
+    grid.tagging.hourly = Hourly(4)
     grid.save()
     assert sorted(grid.rows()) == [0, 2, 4, 5]
+    grid.tile(1).click()
+    grid.tile(3).click()
+    for place in (1, 3):  # what was replaced since is not saved, and costs nothing
+        grid.album.photos[place] = replace(grid.album.photos[place], read=lambda most: make_image(99))
+    grid.save("error")
+    assert grid.tagging.hourly.take("127.0.0.1", 2) is None
 
 
 def test_who_is_known_by_name_deletes_their_own_rows_only(
