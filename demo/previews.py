@@ -7,11 +7,10 @@ import threading
 from collections import OrderedDict
 
 from demo.images import thumbnail
+from demo.settings import MAX_PREVIEW_BYTES
 
 SHOWN_BY_BROWSERS = ("jpg", "png", "webp", "gif", "bmp", "avif")
 PREVIEW_PIXELS = 1600
-MAX_PREVIEW_BYTES = 32 * 2**20
-"""Of one server: some 100 previews. The others are made again when they are looked at."""
 
 
 class Previews:

@@ -62,6 +62,9 @@ MAX_LABEL_CHARACTERS = 20_000
 MAX_NEW_LABEL_CHARACTERS = 200
 """Of a label that a person types in the editor, and of a search."""
 
+MAX_REF_CHARACTERS = 500
+"""Of a model's name or path that a person types; longer paths are for the command line."""
+
 # The page
 
 MAX_CHIPS = 300
@@ -95,6 +98,9 @@ MAX_HEATMAPS = 500
 
 MAX_THUMBNAIL_BYTES = 64 * 2**20
 """Of one album: some 8,000 thumbnails of 8 kB. The others are made again when they are looked at."""
+
+MAX_PREVIEW_BYTES = 32 * 2**20
+"""Of one server: some 100 JPEGs of what browsers cannot show. The others are made again when they are looked at."""
 
 MAX_SHEETS = 2
 """Models whose scores of one album are kept, in files: the one in use and the one to go back to."""

@@ -20,6 +20,8 @@ class Walk:
     """by: the name of the order. place: of the open photo, None for an image from elsewhere. skipped: gone on from.
 
     doubted: done, and to be looked at once more; by place when they were saved. is_begun: whether a photo was opened.
+    ranked: what the ranks of the order are of, a model by its identity and so many photos; None where it has none.
+    since: when that order was chosen, as rows have it. is_fresh: nothing was opened since it was sorted by rank.
     """
 
     album: Album
@@ -28,6 +30,9 @@ class Walk:
     skipped: set[int] = field(default_factory=set)
     doubted: dict[int, str] = field(default_factory=dict)
     is_begun: bool = False
+    ranked: tuple[str, int] | None = None
+    since: str = ""
+    is_fresh: bool = False
     _order: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
@@ -38,15 +43,22 @@ class Walk:
             self._order = np.concatenate([self._order, np.arange(known, photos)])
         return self._order
 
-    def sort(self, by: str, order: np.ndarray, doubted: Mapping[int, str] | None = None) -> None:
-        """Go by another order: places (N,)."""
+    def sort(
+        self,
+        by: str,
+        order: np.ndarray,
+        doubted: Mapping[int, str] | None = None,
+        ranked: tuple[str, int] | None = None,
+    ) -> None:
+        """Go by another order: places (N,). One by rank is gone through from its front, whatever is open."""
         self.by, self._order = by, np.asarray(order, np.int64)
+        self.ranked, self.is_fresh = ranked, ranked is not None
         self.doubted = {place: saved_at for place, saved_at in (doubted or {}).items() if place != self.place}
         self.skipped -= self.doubted.keys()
 
     def enter(self, place: int | None) -> None:
         """A photo is opened, or an image from elsewhere."""
-        self.place, self.is_begun = place, self.is_begun or place is not None
+        self.place, self.is_begun, self.is_fresh = place, self.is_begun or place is not None, False
         self.doubted.pop(place, None)
 
     @property
@@ -55,8 +67,8 @@ class Walk:
         return None if self.place is None else int(np.flatnonzero(self.order == self.place)[0]) + 1
 
     def ahead(self, done: Collection[int]) -> list[int]:
-        """The other places that are not done, from the open one on; after them those passed by before."""
-        others = np.roll(self.order, -(self.number or 0)).tolist()
+        """The other places that are not done, from the open one or the front on; after them those passed by before."""
+        others = np.roll(self.order, 0 if self.is_fresh else -(self.number or 0)).tolist()
         left = [place for place in others if place not in done and place != self.place]
         return sorted(left, key=self.skipped.__contains__)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +67,42 @@ def test_photos_that_the_model_contradicts_come_first(queue: Queue, desk: Desk) 
     queue.sort(desk, "disagree")
     assert queue.tagging.walk_of(desk).order.tolist() == [5, 2, 0, 1, 3, 4, 6, 7]
     assert queue.value(desk)["states"] == "tddttdtt"
+
+
+def test_an_order_by_rank_follows_the_scores_as_they_come(queue: Queue, desk: Desk) -> None:
+    sheet = queue.tagging.own_album.sheet(queue.tagging.models.own)
+    queue.sort(desk, "uncertain")
+    whole = desk.walk.order.tolist()
+    scores = sheet.scores()
+    for place in range(8):
+        sheet.forget(place)
+    queue.sort(desk, "uncertain")
+    assert desk.walk.order.tolist() == [*range(8)]
+    sorts = []
+    for done, place in enumerate((3, 6, 0, 5, 2, 7, 1, 4), start=1):
+        sheet.put(place, scores[place])
+        before = desk.walk.ranked
+        queue.sort_again(desk)
+        sorts += [done] if desk.walk.ranked != before else []
+    assert sorts == [1, 2, 4, 8], "not with every score: sorting takes time"
+    assert desk.walk.order.tolist() == whole
+    queue.open_place(whole[5], None, desk)
+    queue.sort(desk, "uncertain")
+    assert queue.following(desk, True) == whole[0], "the most uncertain, wherever the open one stands"
+
+
+def test_what_was_saved_on_the_way_is_not_doubted_as_the_order_is_renewed(queue: Queue, desk: Desk) -> None:
+    contradict(queue, 1, 4)
+    sheet = queue.tagging.own_album.sheet(queue.tagging.models.own)
+    last = sheet.of(7)
+    sheet.forget(7)
+    queue.sort(desk, "disagree")
+    time.sleep(0.002)  # rows have milliseconds
+    contradict(queue, 2, 4)
+    sheet.put(7, last)
+    queue.sort_again(desk)
+    assert desk.walk.ranked[1] == 8
+    assert [*desk.walk.doubted] == [1]
 
 
 def test_an_order_that_there_is_not_is_refused(queue: Queue, desk: Desk) -> None:

@@ -98,3 +98,14 @@ def test_what_is_doubted_is_so_until_it_is_opened_or_gone_through_otherwise(walk
     assert (walk.place, walk.is_begun, walk.doubted) == (4, True, {0: "c"})
     walk.sort("given", np.arange(5))
     assert not walk.doubted
+
+
+def test_an_order_by_rank_is_gone_through_from_its_front(walk: Walk) -> None:
+    walk.enter(0)
+    walk.sort("uncertain", np.array([4, 2, 0, 1, 3]), ranked=("m", 5))
+    assert walk.ahead(()) == [4, 2, 1, 3]
+    walk.enter(4)
+    assert walk.ahead(()) == [2, 0, 1, 3]
+    walk.enter(1)
+    walk.sort("given", np.arange(5))
+    assert walk.ahead(()) == [2, 3, 4, 0]

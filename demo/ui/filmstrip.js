@@ -189,7 +189,7 @@ drawing((pushed) => {
   document.getElementById("queue")?.classList.toggle("working", has);
   if (has) {
     rail.style.width = `${total * STEP - 4}px`;
-    if (before?.by !== value.by) opened = undefined;
+    if (before?.by !== value.by || before.order !== value.order) opened = undefined; // it stands elsewhere
     if (value.at !== opened) {
       const isNext = before?.token === value.token && before.at !== value.at && value.at >= 0;
       if (isNext && oneColumn.matches) document.getElementById("picture")?.scrollIntoView({ block: "start" });

@@ -19,13 +19,13 @@ from demo import hub
 from demo.errors import BadInput, DemoError
 from demo.messages import Message, joined
 from demo.models import Load, Models, name_of, ref_of
-from demo.settings import EMBEDDED_CHECKPOINT
+from demo.settings import EMBEDDED_CHECKPOINT, MAX_REF_CHARACTERS
 from demo.ui.desk import Desk
 from demo.ui.first_look import arriving, first_look
 from demo.ui.panel import QUIET, Panel, asked
 
 SECONDS_BETWEEN_LOOKS = 0.25
-MAX_RECENT, MAX_REF = 5, 500
+MAX_RECENT = 5
 
 
 def _drawings(labels: int, size: int) -> Message:
@@ -96,11 +96,11 @@ class ModelBox:
         yield await to_thread(self.value, desk, choice), gr.skip()
         ref = choice.get("model") if isinstance(choice, dict) else None
         if isinstance(ref, str) and ref != desk.model:
-            async for shown in self._switch(ref[:MAX_REF], desk, choice):
+            async for shown in self._switch(ref[:MAX_REF_CHARACTERS], desk, choice):
                 yield shown
 
     async def _load(self, desk: Desk, choice: Any, event: gr.EventData) -> AsyncIterator[tuple]:
-        async for shown in self._switch(asked(event, "ref", str).strip()[:MAX_REF], desk, choice):
+        async for shown in self._switch(asked(event, "ref", str).strip()[:MAX_REF_CHARACTERS], desk, choice):
             yield shown
 
     def _cancel(self, desk: Desk) -> None:
@@ -170,7 +170,7 @@ def _recent(choice: Any) -> list[str]:
     """The refs used lately, as far as what the browser kept can be believed."""
     kept = choice.get("recent") if isinstance(choice, dict) else None
     return (
-        [ref for ref in kept[:MAX_RECENT] if isinstance(ref, str) and len(ref) <= MAX_REF]
+        [ref for ref in kept[:MAX_RECENT] if isinstance(ref, str) and len(ref) <= MAX_REF_CHARACTERS]
         if isinstance(kept, list)
         else []
     )

@@ -17,7 +17,7 @@ from demo import ordering
 from demo.album import Album, Sheet
 from demo.errors import BadInput, CorrectionsError, DemoError, ImageRejected
 from demo.messages import Message, joined
-from demo.rows import Correction
+from demo.rows import Correction, now
 from demo.ui import visitor
 from demo.ui.desk import Desk
 from demo.ui.panel import revision
@@ -180,22 +180,39 @@ class Queue:
 
     def sort(self, desk: Desk, by: str) -> None:
         """Go through the photos in another order. Raises BadInput for one that there is not."""
-        walk, tagger = self.tagging.walk_of(desk), self.tagging.models.get(desk.model)
-        album = walk.album
+        walk = self.tagging.walk_of(desk)
         if by not in ORDERS:
             raise BadInput(f"There is no order {by!r}.", next_step=f"Choose one of {', '.join(ORDERS)}.")
         if by in ("given", "random"):
-            photos, seed = len(album), int.from_bytes(album.token.encode()[:6], "big")
+            photos, seed = len(walk.album), int.from_bytes(walk.album.token.encode()[:6], "big")
             walk.sort(by, np.arange(photos) if by == "given" else ordering.shuffled(photos, seed))
+        else:
+            walk.since = now()
+            self._rank(desk, walk, by)
+
+    def sort_again(self, desk: Desk) -> None:
+        """Bring an order by rank up to date: when it lacks half of the scores or the last, or is another model's."""
+        walk, sheet = self.tagging.walk_of(desk), self._sheet(desk)
+        if walk.ranked is None or sheet is None:
             return
-        scores, threshold = album.sheet(tagger).scores(), np.float32(tagger.checkpoint.threshold)
+        model, had = walk.ranked
+        if model != self.tagging.models.identity(desk.model) or had < sheet.done >= min(2 * had, len(walk.album)):
+            self._rank(desk, walk, walk.by)
+
+    def _rank(self, desk: Desk, walk: Walk, by: str) -> None:
+        checkpoint = (tagger := self.tagging.models.get(desk.model)).checkpoint
+        sheet = walk.album.sheet(tagger)
+        ranked, doubted = (checkpoint.identity, sheet.done), {}
+        scores, threshold = sheet.scores(), np.float32(checkpoint.threshold)
         if by == "disagree":
-            rows = self._rows(album)
-            ranks = ordering.contradicted(scores, threshold, _decided(rows, tagger.checkpoint.labels.positions))
+            rows = self._rows(walk.album)
+            # what was saved on the way was decided with the contradiction in sight
+            rows = {place: row for place, row in rows.items() if row.saved_at <= walk.since}
+            ranks = ordering.contradicted(scores, threshold, _decided(rows, checkpoint.labels.positions))
             doubted = {place: row.saved_at for place, row in rows.items() if ranks[place] < 0}
         else:
-            ranks, doubted = (ordering.uncertain if by == "uncertain" else ordering.rare)(scores, threshold), {}
-        walk.sort(by, ordering.order(ranks), doubted)
+            ranks = (ordering.uncertain if by == "uncertain" else ordering.rare)(scores, threshold)
+        walk.sort(by, ordering.order(ranks), doubted, ranked)
 
     def close(self, desk: Desk) -> None:
         """Done with these photos: forget them. What was saved stays saved."""

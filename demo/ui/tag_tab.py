@@ -156,6 +156,8 @@ class TagTab:
 
     def _look(self, desk: Desk, message: str = "") -> tuple:
         """The filmstrip, and its timer, which ticks while photos are tagged."""
+        with suppress(DemoError):  # its model could not be loaded again, which opening an image tells
+            self.queue.sort_again(desk)
         value = self.queue.value(desk, message)
         return value, gr.Timer(active=bool(value.get("running"))), desk
 

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
@@ -34,6 +35,13 @@ def start(page: Page, serve: Callable[..., str], tmp_path: Path, tiny_checkpoint
 
 def tiles(site: Site, state: str | None = None) -> Locator:
     return site.id("strip").locator(f'[data-state="{state}"]' if state else "[data-place]")
+
+
+def places(site: Site) -> list[int]:
+    """Of the tiles as they stand."""
+    return tiles(site).evaluate_all(
+        "nodes => nodes.sort((a, b) => a.offsetLeft - b.offsetLeft).map(node => Number(node.dataset.place))"
+    )
 
 
 def bring(site: Site, *files: tuple[str, bytes] | Path) -> None:
@@ -261,10 +269,7 @@ def test_the_order_can_be_changed_and_the_open_photo_stays(
     nearest = [abs(tagger.tag(decode(path.read_bytes())).scores - loaded_tiny.threshold).min().item() for path in paths]
     order = sorted(range(8), key=nearest.__getitem__)
     expect(tiles(site).locator("nth=0")).to_be_visible()
-    places = tiles(site).evaluate_all(
-        "nodes => nodes.sort((a, b) => a.offsetLeft - b.offsetLeft).map(node => Number(node.dataset.place))"
-    )
-    assert places == order
+    assert places(site) == order
     expect(site.id("strip").locator("[aria-selected=true]")).to_have_attribute("data-place", "0")
     site.page.locator(f"[data-place='{order[3]}']").click()
     expect(facts(site)).to_contain_text("4 of 8")
@@ -352,9 +357,14 @@ def test_tagging_can_be_stopped_and_gone_on_with_and_starts_anew_under_another_m
     allowed[0] = 3
     expect(stop).to_have_text("Go on")
     expect(work).to_contain_text("Stopped at")
+    site.id("order").select_option("uncertain")
+    expect(site.id("order")).to_have_value("uncertain")
     allowed[0] = 1000
     stop.click()
     expect(work).to_be_hidden()
+    scores = album_of(site).sheet(site.models.own).scores()
+    order = np.argsort(np.abs(scores - site.models.own.checkpoint.threshold).min(1), kind="stable").tolist()
+    assert places(site) == order, "it was chosen before all scores were there"
     other = tmp_path / "other"
     save_checkpoint(other, make_checkpoint(1))
     site.id("model").locator("input").fill(str(other))
