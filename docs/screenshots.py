@@ -1,6 +1,7 @@
 """Takes the README's pictures, and one of every state of the page: `make screenshots`, or `python docs/screenshots.py`.
 
-Walks the loop on the embedded checkpoint and the example photos, in a corrections folder of its own.
+Walks the loop on the embedded checkpoint and the example photos, in a corrections folder of its own; then looks into
+tabs in which nothing is yet, and at the page as strangers and people with a login find it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,6 +81,35 @@ def bring(page: Page) -> None:
     expect(page.locator(".film .work")).to_be_hidden()
 
 
+@contextmanager
+def held(models: Models, first: int) -> Iterator[None]:
+    """The model answers the first times and then not before this ends: what is seen meanwhile holds still."""
+    goes_on, left = threading.Event(), [first]
+
+    def wait(*_: object) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            goes_on.wait(300)
+
+    hook = models.own.checkpoint.model.register_forward_pre_hook(wait)
+    try:
+        yield
+    finally:
+        hook.remove()
+        goes_on.set()
+
+
+def bring_damaged(page: Page, folder: Path) -> None:
+    """The examples and a file that is none, while the model is held after one batch."""
+    damaged = folder / "1 damaged.jpg"
+    damaged.write_bytes(b"\xff\xd8\xff no photo")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_test_id("add-photos").click()
+    chooser.value.set_files([damaged, *sorted(EXAMPLES.glob("*.jpg"))])
+    expect(page.locator(".film .reasons")).to_contain_text("damaged")
+    expect(page.locator(".film .work")).to_contain_text("of 12")
+
+
 def finish(page: Page) -> None:
     page.get_by_test_id("save").click()
     expect(page.get_by_test_id("status")).to_have_attribute("data-state", "saved")
@@ -123,72 +156,111 @@ def correct_the_examples(corrections: Corrections, models: Models) -> None:
         )
 
 
+def shoot(page: Page, name: str) -> None:
+    """In light and dark, at both sizes; the page keeps its state."""
+    page.mouse.move(0, 0)
+    for scheme in ("", "-dark"):
+        page.evaluate("dark => document.body.classList.toggle('dark', dark)", scheme == "-dark")
+        for suffix, (width, height) in SIZES.items():
+            page.set_viewport_size({"width": width, "height": height})
+            path = SCREENS / f"{name}{suffix}{scheme}.png"
+            page.screenshot(path=path, full_page=bool(suffix), animations="disabled")
+            Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)  # a third of the bytes
+    page.evaluate("() => document.body.classList.remove('dark')")
+    page.set_viewport_size({"width": 1440, "height": 900})
+
+
+def the_loop(page: Page, models: Models) -> None:
+    expect(page.locator("[data-example]").first).to_be_visible()
+    shoot(page, "empty")
+    refuse(page)
+    shoot(page, "error")
+    tag(page, "wine")
+    shoot(page, "tag")
+    explain(page)
+    shoot(page, "why")
+    page.keyboard.press("h")
+    with held(models, 0):
+        page.locator('[data-example="coffee"]').click()
+        expect(page.get_by_test_id("tag-editor")).to_have_attribute("data-view", "busy")
+        shoot(page, "busy")
+    expect(page.get_by_test_id("tag-editor")).to_have_attribute("data-view", "ready")
+    tag(page, "autumn trees")
+    fix(page)
+    shoot(page, "fix")
+    page.get_by_test_id("show-keys").click()
+    shoot(page, "keys")
+    page.keyboard.press("Escape")
+    bring(page)
+    shoot(page, "queue")
+    finish(page)
+    shoot(page, "done")
+    open_grid(page)
+    shoot(page, "grid")
+    page.get_by_role("tab", name="Corrections").click()
+    expect(page.get_by_test_id("corrections").locator("img").first).to_be_visible()
+    shoot(page, "corrections")
+    retrain(page)
+    shoot(page, "retrain-running")
+    wait_for_model(page)
+    shoot(page, "retrain")
+
+
+def nothing_yet(page: Page, models: Models) -> None:
+    for name, settled in (("corrections", ":has(p)"), ("retrain", ":disabled")):
+        page.get_by_role("tab", name=name).click()
+        expect(page.locator(f"[data-testid={name}]{settled}")).to_be_visible()
+        shoot(page, f"{name}-empty")
+    page.get_by_role("tab", name="Tag").click()
+    with held(models, 2):  # the photo that is opened and the first batch
+        bring_damaged(page, Path.cwd())
+        shoot(page, "queue-tagging")
+
+
 def main() -> None:
     SCREENS.mkdir(exist_ok=True)
     expect.set_options(timeout=120_000)  # a busy machine is slow, not wrong
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright, ExitStack() as ending:
         os.chdir(folder)
-        settings = Settings(device="cpu")
-        models, albums = Models(settings), Albums(1, settings.max_album_photos, settings.max_album_bytes)
-        corrections = Corrections(settings.corrections)
-        correct_the_examples(corrections, models)
-        page_of_app = build_page(settings, models, corrections, albums)
-        options = launch_options(settings, corrections, albums)
-        _, url, _ = page_of_app.launch(server_name="127.0.0.1", prevent_thread_lock=True, **options)
         browser = playwright.chromium.launch(
             executable_path=os.environ.get("CHROMIUM") or shutil.which("chromium"),
             args=["--no-sandbox", "--disable-gpu"],
         )
+        models = Models(Settings(device="cpu"))
 
-        def shoot(page: Page, name: str) -> None:
-            """In light and dark, at both sizes; the page keeps its state."""
-            page.mouse.move(0, 0)
-            for scheme in ("", "-dark"):
-                page.evaluate("dark => document.body.classList.toggle('dark', dark)", scheme == "-dark")
-                for suffix, (width, height) in SIZES.items():
-                    page.set_viewport_size({"width": width, "height": height})
-                    path = SCREENS / f"{name}{suffix}{scheme}.png"
-                    page.screenshot(path=path, full_page=bool(suffix), animations="disabled")
-                    Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)  # a third of the bytes
-            page.evaluate("() => document.body.classList.remove('dark')")
-            page.set_viewport_size({"width": 1440, "height": 900})
+        def served(name: str, fill: Callable[[Corrections, Models], None] | None = None, **settings: object) -> str:
+            """The address of an app with folders of its own."""
+            own = Settings(device="cpu", corrections=Path(name, "corrections"), runs=Path(name, "runs"), **settings)
+            albums, corrections = Albums(1, own.max_album_photos, own.max_album_bytes), Corrections(own.corrections)
+            if fill:
+                fill(corrections, models)
+            blocks = build_page(own, models, corrections, albums)
+            _, url, _ = blocks.launch(
+                server_name="127.0.0.1", prevent_thread_lock=True, **launch_options(own, corrections, albums)
+            )
+            ending.callback(blocks.close)
+            return url
 
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.goto(url)
-        expect(page.locator("[data-example]").first).to_be_visible()
-        shoot(page, "empty")
-        refuse(page)
-        shoot(page, "error")
-        tag(page, "wine")
-        shoot(page, "tag")
-        explain(page)
-        shoot(page, "why")
-        page.keyboard.press("h")
-        tag(page, "autumn trees")
-        fix(page)
-        shoot(page, "fix")
-        page.get_by_test_id("show-keys").click()
-        shoot(page, "keys")
-        page.keyboard.press("Escape")
-        bring(page)
-        shoot(page, "queue")
-        finish(page)
-        shoot(page, "done")
-        open_grid(page)
-        shoot(page, "grid")
-        page.get_by_role("tab", name="Corrections").click()
-        expect(page.get_by_test_id("corrections").locator("img").first).to_be_visible()
-        shoot(page, "corrections")
-        retrain(page)
-        shoot(page, "retrain-running")
-        wait_for_model(page)
-        shoot(page, "retrain")
-        page = browser.new_page(viewport={"width": 1440, "height": 900}, locale="zh-CN")
-        page.goto(url)
+        def opened(url: str, **context: str) -> Page:
+            page = browser.new_page(viewport={"width": 1440, "height": 900}, **context)
+            page.goto(url)
+            return page
+
+        full = served("full", correct_the_examples)
+        the_loop(opened(full), models)
+        page = opened(full, locale="zh-CN")
         tag(page, "pagoda")
         shoot(page, "chinese")
+        nothing_yet(opened(served("bare")), models)
+        page = opened(
+            served("public", host="0.0.0.0", retraining=False)
+        )  # as it would look; only 127.0.0.1 is listened on
+        tag(page, "wine")
+        shoot(page, "public")
+        page = opened(served("named", host="0.0.0.0", accounts=(("ann", "secret"),)))
+        expect(page.get_by_label("password")).to_be_visible()
+        shoot(page, "login")
         browser.close()
-        page_of_app.close()
 
 
 if __name__ == "__main__":
