@@ -186,13 +186,10 @@ def _json(path: Path, text: str) -> Records:
         )
     records, problems = [], []
     for number, image in enumerate(images, start=1):
-        if (
-            isinstance(image, dict) and isinstance(image.get("file_name"), str) and image.get("labels") is not None
-        ):  # a null is as good as nothing
-            told = {key: cell for key, cell in image.items() if cell is not None}
-            records.append(
-                (number, {key: cell if isinstance(cell, str) else json.dumps(cell) for key, cell in told.items()})
-            )
+        told = {key: cell for key, cell in image.items() if cell is not None} if isinstance(image, dict) else {}
+        if isinstance(told.get("file_name"), str) and "labels" in told:
+            texts = {key: cell if isinstance(cell, str) else json.dumps(cell) for key, cell in told.items()}
+            records.append((number, texts))
         else:
             problems.append((number, "it has no file_name or no labels"))
 
