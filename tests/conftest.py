@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import ipaddress
 import os
+import signal
 import socket
 import warnings
 from collections.abc import Callable, Iterator
@@ -30,6 +31,9 @@ from tests.faults.table import Table
 
 NAMES = ("cat", "dog", "bird", "tree", "sky", "water", "person", "car", "food", "flower", "building", "snow")
 THRESHOLD = 0.4
+
+# a shell's `&` has it ignored here, and so by the servers and commands that tests end with it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
