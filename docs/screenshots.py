@@ -252,9 +252,8 @@ def main() -> None:
         tag(page, "pagoda")
         shoot(page, "chinese")
         nothing_yet(opened(served("bare")), models)
-        page = opened(
-            served("public", host="0.0.0.0", retraining=False)
-        )  # as it would look; only 127.0.0.1 is listened on
+        # so it looks to strangers; what is listened on is 127.0.0.1
+        page = opened(served("public", host="0.0.0.0", retraining=False))
         tag(page, "wine")
         shoot(page, "public")
         page = opened(served("named", host="0.0.0.0", accounts=(("ann", "secret"),)))

@@ -51,10 +51,11 @@ def health(models: SimpleNamespace, tmp_path: Path) -> Health:
 
 
 def test_a_model_that_scores_and_a_disk_that_takes_are_well(health: Health, tmp_path: Path) -> None:
+    before = sorted(tmp_path.iterdir())
     answer = TestClient(Starlette(routes=[health.route()])).get("/healthz")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok", "model": "ok", "disk": "ok"})
     assert answer.headers["cache-control"] == "no-store"
-    assert [path.name for path in tmp_path.iterdir() if PROBE in path.name or path.suffix == ".csv"] == []
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_a_model_whose_gpu_is_lent_by_the_call_is_not_said_to_be_well(
@@ -159,6 +160,8 @@ print(json.dumps([well, full, health._write()]))
 
 
 def test_a_full_disk_is_noticed_by_writing_and_nothing_of_it_stays(tmp_path: Path) -> None:
+    Corrections(tmp_path)
+    before = sorted(tmp_path.iterdir())
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path)],
         cwd=ROOT,
@@ -169,7 +172,7 @@ def test_a_full_disk_is_noticed_by_writing_and_nothing_of_it_stays(tmp_path: Pat
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == ["", "Nothing can be saved: File too large.", ""]
-    assert [path.name for path in tmp_path.iterdir() if PROBE in path.name or path.suffix == ".csv"] == []
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_asking_again_within_the_time_tries_nothing() -> None:

@@ -145,26 +145,37 @@ SWEEP = """(root, category) => {
 """Counts and chips at each stop of the main slider, or of a category's."""
 
 
-CONTRASTS = """root => {
+CONTRAST = """
   const context = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
-  const over = (colours) => {
+  const light = (colours) => {
     context.fillStyle = '#fff';
     for (const colour of ['#fff', ...colours]) { context.fillStyle = colour; context.fillRect(0, 0, 1, 1); }
-    return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3).map(c => c / 255)
-      .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    const [r, g, b] = [...context.getImageData(0, 0, 1, 1).data].slice(0, 3).map((c) => c / 255)
+      .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
-  const light = ([r, g, b]) => 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  const contrast = (node) => {
+    const behind = [];
+    for (let at = node; at; at = at.parentElement) behind.unshift(getComputedStyle(at).backgroundColor);
+    const [a, b] = [light(behind), light([...behind, getComputedStyle(node).color])];
+    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  };
+"""
+"""`contrast(node)`, of a node's text to all that lies behind it, as WCAG 2.1 has it."""
+
+CONTRASTS = (
+    """root => {"""
+    + CONTRAST
+    + """
   const worst = {};
   for (const node of root.querySelectorAll('.chip bdi, .chip small, .band, .rest, .count span, .status, .value, ' +
       '.actions button, .keys span, .keys button, .add > kbd, .title bdi, .title output, .tuned span, .curve, ' +
       '.curve span, .curve button, .ways button, dt kbd, dd, header h2, h3, header button, ' +
       '.reset, td[style], .number, .quiet')) {
     if (node.disabled) continue;
-    const behind = [];
-    for (let at = node; at; at = at.parentElement) behind.unshift(getComputedStyle(at).backgroundColor);
-    const [a, b] = [light(over(behind)), light(over([...behind, getComputedStyle(node).color]))];
     const name = node.className || node.tagName + '@' + (node.parentElement.dataset.state ?? '');
-    worst[name] = Math.min(worst[name] ?? 99, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05));
+    worst[name] = Math.min(worst[name] ?? 99, contrast(node));
   }
   return worst;
 }"""
+)

@@ -8,19 +8,15 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.editor_bench import CONTRAST
 from tests.browser.test_page import Site
 
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")  # gradio's, on every page load
 
-FAINT = """() => {
-  const context = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
-  const light = (colours) => {
-    context.fillStyle = '#fff';
-    for (const colour of ['#fff', ...colours]) { context.fillStyle = colour; context.fillRect(0, 0, 1, 1); }
-    const [r, g, b] = [...context.getImageData(0, 0, 1, 1).data].slice(0, 3).map((c) => c / 255)
-      .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
+FAINT = (
+    """() => {"""
+    + CONTRAST
+    + """
   const faint = {};
   let seen = 0;
   for (const node of document.querySelectorAll('.gradio-container *')) {
@@ -30,18 +26,16 @@ FAINT = """() => {
     if (node.closest(':disabled, [aria-disabled=true], svg, footer:not(.foot, .bar)')) continue;
     const box = node.getBoundingClientRect();
     if (box.width < 2 || box.height < 2) continue;  // for screen readers
-    const behind = [];
-    for (let at = node; at; at = at.parentElement) behind.unshift(getComputedStyle(at).backgroundColor);
     const style = getComputedStyle(node);
-    const [a, b] = [light(behind), light([...behind, style.color])];
     const size = parseFloat(style.fontSize), bold = style.fontWeight >= 700;
     const wanted = size >= 24 || (bold && size >= 18.66) ? 3 : 4.5;
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    const ratio = contrast(node);
     seen += 1;
     if (ratio < wanted) faint[`${node.tagName}.${node.className} ${words.slice(0, 40)}`] = ratio.toFixed(2);
   }
   return [seen, faint];
 }"""
+)
 """How many pieces of text there are to see, and those with less contrast than AA wants. The footer is gradio's."""
 
 
