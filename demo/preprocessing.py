@@ -54,6 +54,8 @@ class Preprocess:
 
     def rgb(self, image: Image.Image) -> Image.Image:
         """The image without its alpha, as the checkpoint's family would see it."""
+        if image.mode == "RGB":  # converted to what it is already, it would be copied
+            return image
         return on_white(image) if self.white else image.convert("RGB")
 
     def with_data(self, data: dict[str, Any]) -> Preprocess:
