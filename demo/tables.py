@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -204,6 +204,36 @@ def targets(
             of_image[columns(row.labels)] = 1
         of_image[columns(_disputed(image, spoken_of))] = -1
     return cells
+
+
+def renamed(
+    merged: Iterable[Merged], origins: Mapping[str, Sequence[str]], model_names: Sequence[str], folder: Path | str
+) -> list[Merged]:
+    """The same images, each row speaking of new labels too. origins: old labels by new one; the rest as in `targets`.
+
+    A row confirms a new label where it confirms one of its origins, and denies it where it denies all of them.
+    """
+    spoken_of = _spoken_of(model_names, folder)
+    joined = {new: olds for new, olds in origins.items() if olds and list(olds) != [new]}
+    news: dict[str, list[str]] = {}
+    for new, olds in joined.items():
+        for old in olds:
+            news.setdefault(old, []).append(new)
+
+    @cache
+    def with_new(spoken: frozenset[str]) -> tuple[str, ...]:
+        return (*spoken, *(new for new, olds in joined.items() if spoken.issuperset(olds)))
+
+    def row(old: Row) -> Row:
+        spoken = spoken_of(old)
+        labels = dict.fromkeys((*old.labels, *(new for name in old.labels for new in news.get(name, ()))))
+        asked = dict.fromkeys(new for name in old.rejected for new in news.get(name, ()))
+        denied = [new for new in asked if all(name in spoken or name in old.rejected for name in joined[new])]
+        rejected = dict.fromkeys(name for name in (*old.rejected, *denied) if name not in labels)
+        own = with_new(spoken) if old.reviewed == "all" else old.vocabulary_all
+        return replace(old, labels=tuple(labels), rejected=tuple(rejected), vocabulary_all=own)
+
+    return [replace(image, rows=tuple(map(row, image.rows))) for image in merged]
 
 
 def disagreements(merged: Iterable[Merged], model_names: Sequence[str], folder: Path | str) -> str:

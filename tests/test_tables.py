@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from demo.corrections import Corrections
 from demo.errors import TableError
-from demo.tables import disagreements, labels_in, merge_rows, read_table, require_good, targets
+from demo.tables import disagreements, labels_in, merge_rows, read_table, renamed, require_good, targets
 
 GOOD = {"file_name": "b.png", "labels": ["cat"]}
 
@@ -356,6 +356,28 @@ def test_cells_on_which_annotators_disagree_are_unknown_and_named(folder):
         "3 cells on 2 images count as unknown, because annotators disagree: a.png (dog); b.png (cat, dog)"
     )
     assert disagreements(merged[2:], model_names, folder) == ""
+
+
+@pytest.mark.parametrize(
+    ("rows", "cat", "sofa"),
+    [
+        (['["kitten"],[],all'], 1, 0),
+        (['["kitten"],["cat"],listed'], 1, -1),
+        (['[],["cat"],listed'], 0, -1),  # the name itself is denied, whatever it meant then
+        (['[],["kitten"],listed'], -1, -1),
+        (['[],["kitten", "cat"],listed'], 0, -1),
+        (['["couch"],[],listed'], -1, 1),
+        (["[],[],all"], 0, 0),
+        (['["kitten"],[],listed', "[],[],all"], -1, 0),  # they disagree
+        (['["kitten"],["cat"],listed', '["cat"],[],listed'], 1, -1),
+    ],
+)
+def test_what_is_said_of_old_labels_is_said_of_the_one_that_joins_them(folder, rows, cat, sofa):
+    quoted = [cells.replace('"', '""').replace("[", '"[').replace("]", ']"') for cells in rows]
+    merged = merge_rows(ours(folder, *(f"a.png,{cells},False,m,{at}" for at, cells in enumerate(quoted))).rows)
+    origins, model_names = {"cat": ["kitten", "cat"], "sofa": ["couch"], "sky": ["sky"]}, ("kitten", "cat", "couch")
+    joined = renamed(merged, origins, model_names, folder)
+    assert targets(joined, ("cat", "sofa"), model_names, folder).tolist() == [[cat, sofa]]
 
 
 @settings(max_examples=30, deadline=None)
