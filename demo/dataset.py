@@ -7,9 +7,11 @@ model's probability), UNUSED. Reading tables is `demo.tables`'; decoding is `dem
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -62,18 +64,31 @@ class Cells:
 
 def read_image(path: Path) -> Image.Image:
     """One decoded image, RGB or RGBA; raises BadInput with the file's name."""
-    try:
+    with _named(path):
         return images.decode(path.read_bytes())
+
+
+def read_pixels(path: Path, preprocess: Preprocess) -> torch.Tensor:
+    """Pixels (3, H, W) of an image file; raises BadInput with its name, for a shape that the model cannot take too."""
+    image = read_image(path)
+    with _named(path):
+        return preprocess(image)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (ImageRejected, OSError) as error:
         raise BadInput(f"{path} cannot be used: {error}", next_step="Replace it or take its row out.") from error
 
 
-def unreadable(paths: Sequence[Path]) -> list[tuple[int, str]]:
-    """Position and complaint of every image that does not decode."""
+def unreadable(paths: Sequence[Path], read: Callable[[Path], object] = read_image) -> list[tuple[int, str]]:
+    """Position and complaint of every image for which `read` raises BadInput."""
 
     def complaint(path: Path) -> str:
         try:
-            read_image(path)
+            read(path)
         except BadInput as error:
             return error.what
         return ""
@@ -82,9 +97,9 @@ def unreadable(paths: Sequence[Path]) -> list[tuple[int, str]]:
         return [(position, text) for position, text in enumerate(pool.map(complaint, paths)) if text]
 
 
-def require_readable(paths: Sequence[Path]) -> None:
-    """Raise BadInput that names every image which does not decode, ten of them in full."""
-    if bad := [text for _, text in unreadable(paths)]:
+def require_readable(paths: Sequence[Path], preprocess: Preprocess) -> None:
+    """Raise BadInput that names every image of which no pixels can be made, ten of them in full."""
+    if bad := [text for _, text in unreadable(paths, partial(read_pixels, preprocess=preprocess))]:
         more = [f"and {len(bad) - 10} more"] if len(bad) > 10 else []
         raise BadInput(
             f"{len(bad)} of {len(paths)} images cannot be used:",
@@ -93,17 +108,18 @@ def require_readable(paths: Sequence[Path]) -> None:
         )
 
 
-def augmentation(data: dict, min_crop: float) -> v2.Compose:
+def augmentation(data: dict, min_crop: float, flip: bool = True) -> v2.Compose:
     """Training pixels (3, H, W) for a timm data config: random crop and flip, a little colour, normalised.
 
-    Recipe: random resized crop of `min_crop` to 1 of the area, flip, as in fastai's and timm's fine-tuning.
+    Recipe: random resized crop of `min_crop` to 1 of the area, flip, as in fastai's and timm's fine-tuning; without
+    the flip where labels name sides or text.
     """
     size = tuple(data["input_size"][-2:])
     return v2.Compose(
         [
             v2.ToImage(),
             v2.RandomResizedCrop(size, (min_crop, 1.0), (0.75, 1.333), v2.InterpolationMode.BICUBIC, antialias=True),
-            v2.RandomHorizontalFlip(),
+            *([v2.RandomHorizontalFlip()] if flip else []),
             v2.ColorJitter(0.2, 0.2, 0.2),
             v2.ToDtype(torch.float32, scale=True),
             v2.Normalize(data["mean"], data["std"]),
@@ -126,14 +142,15 @@ class TrainingPhotos(Dataset):
         seed: int,
         mosaic: float = 0.0,
         min_crop: float = 0.6,
+        flip: bool = True,
     ) -> None:
         self.paths, self.cells, self.seed, self.mosaic = list(paths), cells, seed, mosaic
         self.preprocess, data = preprocess, preprocess.data
         self.epoch = 0
         self.order = np.arange(len(paths))
         self.height, self.width = data["input_size"][-2:]
-        self.whole = augmentation(data, min_crop)
-        self.quarter = augmentation(data | {"input_size": (3, self.height // 2, self.width // 2)}, min_crop)
+        self.whole = augmentation(data, min_crop, flip)
+        self.quarter = augmentation(data | {"input_size": (3, self.height // 2, self.width // 2)}, min_crop, flip)
 
     def __len__(self) -> int:
         return len(self.order)

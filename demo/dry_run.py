@@ -53,7 +53,8 @@ def check(plan: Plan, flags: argparse.Namespace, grid: Path) -> None:
     print("cells: {} present, {} absent, {} unknown".format(*((targets == value).sum() for value in (1, 0, -1))))
     training = photos.where(~photos.is_valid)
     cells, preprocess = Cells.build(training.targets, flags.unknown), plan.base.preprocess
-    augmented = TrainingPhotos(training.paths, cells, preprocess, recipe.seed, recipe.mosaic, recipe.min_crop)
+    drawn = (recipe.seed, recipe.mosaic, recipe.min_crop, recipe.flip)
+    augmented = TrainingPhotos(training.paths, cells, preprocess, *drawn)
     walk(plan, augmented, flags)
     try:
         make_folder(grid.resolve().parent)

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from demo import splits, tables
 from demo.checkpoint import Checkpoint, load_checkpoint
-from demo.dataset import batched, read_image
+from demo.dataset import batched, read_pixels
 from demo.durable import put
 from demo.errors import EXIT_DONE, BadInput, TableError, command
 from demo.flags import parse_flags
@@ -75,40 +76,23 @@ def photos_of(
 ) -> Photos:
     """Targets for the L labels `names`, and who is held out: the rows marked `is_valid`.
 
-    Without that column a fifth of the photos is held out, stratified, and the same ones every time.
+    Without that column a fifth of the photos is held out, stratified over what the CSV itself names: the same ones
+    whatever model is asked.
     model_names: the labels that `reviewed` = `all` speaks of where the row's model left none beside the CSV.
     origins: old labels by new one; what the CSV says of the old ones it then says of the new one.
     """
     if note := tables.disagreements(rows, model_names, csv.parent):
         print(f"note: {note}", file=sys.stderr)
-    targets = _joined_targets(rows, names, model_names, csv.parent, origins or {})
+    renamed = tables.renamed(rows, origins, model_names, csv.parent) if origins else rows
+    targets = tables.targets(renamed, names, model_names, csv.parent)
     marked = [image.is_valid for image in rows]
     if all(side is None for side in marked):
-        held_out = splits.held_out(targets, hashes([image.path for image in rows]))
+        named = sorted(tables.labels_in(rows), key=lambda name: name.replace(" ", "_"))  # in whichever spelling
+        facts = tables.targets(rows, named, (), csv.parent)
+        held_out = splits.held_out(facts, hashes([image.path for image in rows]))
     else:
         held_out = np.array([bool(side) for side in marked])
     return Photos([image.path for image in rows], [image.file_name for image in rows], targets, held_out)
-
-
-def _joined_targets(
-    rows: list[tables.Merged],
-    names: Sequence[str],
-    model_names: Sequence[str],
-    folder: Path,
-    origins: Mapping[str, Sequence[str]],
-) -> np.ndarray:
-    """Targets (N, L); a label that a row is silent on is present where one of its origins is, absent where all are."""
-    own = set(names)
-    olds = list(dict.fromkeys(old for name in names for old in origins.get(name, ()) if old not in own))
-    columns = {name: column for column, name in enumerate([*names, *olds])}
-    cells = tables.targets(rows, list(columns), model_names, folder)
-    for name in names:
-        others = [columns[old] for old in origins.get(name, ()) if old != name]
-        if others:
-            said, direct = cells[:, others], cells[:, columns[name]]
-            joined = np.where((said == 1).any(1), 1, np.where((said == 0).all(1), 0, -1))
-            cells[:, columns[name]] = np.where(direct >= 0, direct, joined)
-    return cells[:, : len(names)]
 
 
 def hashes(paths: Sequence[Path]) -> list[str]:
@@ -130,12 +114,13 @@ def score_paths(
 ) -> np.ndarray:
     """Scores (N, L) float32 of image files; `stop` may raise between batches.
 
-    Raises BadInput naming the first image that cannot be decoded.
+    Raises BadInput naming the first image that cannot be decoded or prepared.
     """
     parts = [np.zeros((0, len(tagger.checkpoint.labels)), np.float32)]
     with Bar(title, len(paths), "image") as bar:
         for rows in batched(len(paths), batch_size):
-            parts.append(tagger.scores([read_image(path) for path in paths[rows]], batch_size))
+            pixels = [read_pixels(path, tagger.checkpoint.preprocess) for path in paths[rows]]
+            parts.append(tagger.forward(torch.stack(pixels)))
             bar.step(rows.stop - rows.start)
             stop()
     return np.concatenate(parts)

@@ -63,7 +63,7 @@ def _run(flags: argparse.Namespace, device: str, group: Group) -> int:
     with group.one_a_machine_first():
         plan = make_plan(flags, rows, device)
     photos, training = plan.photos, plan.training
-    require_readable(photos.paths + plan.replayed)
+    require_readable(photos.paths + plan.replayed, plan.base.preprocess)
     folder = Path(flags.out)
     fingerprint = prepare(folder, flags, plan)
     group.wait()
@@ -157,7 +157,8 @@ def fine_tune(
         train_head(linear, features, cells, recipe, progress, stop)
     group.same(model.state_dict() | {"cells": torch.from_numpy(cells.values)})
     if recipe.epochs:
-        augmented = TrainingPhotos(training.paths, cells, start.preprocess, recipe.seed, recipe.mosaic, recipe.min_crop)
+        drawn = (recipe.seed, recipe.mosaic, recipe.min_crop, recipe.flip)
+        augmented = TrainingPhotos(training.paths, cells, start.preprocess, *drawn)
         backbone = BackboneTraining(model, augmented, training.targets, recipe, group)
         state, history = group.of_first(lambda: _kept_state(folder))
         if state:
@@ -227,7 +228,7 @@ def _check(flags: argparse.Namespace, device: str) -> int:
     rows = merged(table)
     good = dry_run.list_bad_rows(table.problems, rows, table.unit)
     plan = make_plan(flags, good, device)
-    require_readable(plan.replayed)
+    require_readable(plan.photos.paths + plan.replayed, plan.base.preprocess)
     require_free(Path(flags.out), flags, plan)
     dry_run.check(plan, flags, Path(f"{flags.out}-check.png"))
     return EXIT_BAD_INPUT if table.problems or len(good) < len(rows) else EXIT_DONE

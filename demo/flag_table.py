@@ -219,6 +219,7 @@ COMMANDS: dict[str, tuple[Flag, ...]] = {
             "balance", "draw photos of labels rarer than this share of the photos more often", 0.0, _share, metavar="P"
         ),
         Flag("min-crop", "smallest share of a photo that a random crop keeps", 0.6, _share, metavar="P"),
+        Flag("flip", "mirror half of the photos in training; --no-flip where labels name sides or text", True, bool),
         Flag(
             "blend",
             "share of the new weights in what is saved; the rest is the start's (default: by the held-out images)",

@@ -128,6 +128,7 @@ def _recipe(flags: argparse.Namespace, photos: Photos, names: Sequence[str], dev
         distill_weight=flags.distill_weight,
         mosaic=flags.mosaic,
         min_crop=flags.min_crop,
+        flip=flags.flip,
         balance=flags.balance,
         workers=flags.workers,
         seed=flags.seed,

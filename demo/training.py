@@ -65,6 +65,7 @@ class Recipe:
     workers: int
     seed: int
     device: str
+    flip: bool = True
     weight: torch.Tensor | None = None
     pos_weight: torch.Tensor | None = None
 

@@ -112,4 +112,20 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(BadInput, match=r"bad\.png"):
         read_image(tmp_path / "bad.png")
     with pytest.raises(BadInput, match=r"2 of 2 images(.|\n)*gone\.png"):
-        require_readable([tmp_path / "bad.png", tmp_path / "gone.png"])
+        require_readable([tmp_path / "bad.png", tmp_path / "gone.png"], Preprocess(DATA))
+
+
+def test_photos_are_mirrored_unless_that_is_switched_off(tmp_path):
+    wide = np.zeros((64, 64, 3), np.uint8)
+    wide[:, :32] = 255
+    Image.fromarray(wide).save(tmp_path / "left.png")
+
+    def is_left_brighter(flip):
+        cells = Cells.build(np.ones((32, 1), np.float32), "ignore")
+        items = TrainingPhotos([tmp_path / "left.png"] * 32, cells, Preprocess(DATA), 0, min_crop=1.0, flip=flip)
+        return [
+            bool(pixels[..., 0].mean() > pixels[..., -1].mean()) for pixels, _, _ in map(items.__getitem__, range(32))
+        ]
+
+    assert 0 < sum(is_left_brighter(True)) < 32
+    assert all(is_left_brighter(False))
