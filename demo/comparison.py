@@ -1,8 +1,9 @@
 """The new model beside the old one, on images that neither learned from: figures, intervals, verdict, thresholds.
 
 The old model is the one the person had: its own input size, its own threshold. Labels that it does not have are
-left out of the comparison, since anything beats silence. Both models are measured at their own thresholds; the new
-one's was drawn from the same images, which flatters it by one number's worth of freedom.
+left out of the comparison, since anything beats silence; where no others have a known presence, it counts as one that
+never names them. Both models are measured at their own thresholds; the new one's was drawn from the same images, which
+flatters it by one number's worth of freedom.
 """
 
 from __future__ import annotations
@@ -59,6 +60,10 @@ class Judged:
         proposed = absent & (np.nan_to_num(self.old) >= self.old_threshold)
         return 2 * proposed.sum(0) < absent.sum(0)
 
+    def telling_targets(self) -> np.ndarray:
+        """Targets (N, L) with the cells of labels that are not `telling` unknown."""
+        return np.where(self.telling(), self.targets, -1)
+
     def compared(self) -> np.ndarray:
         """Bool (L,): the labels that both models have; all of them where those have no known presence."""
         shared = np.isfinite(self.old).all(0)
@@ -74,17 +79,22 @@ def are_enough(targets: np.ndarray, is_valid: np.ndarray) -> bool:
     return _decided(targets) >= FOLDS_BELOW and _decided(targets[is_valid]) >= JUDGED_FROM
 
 
+def can_tell(targets: np.ndarray) -> bool:
+    """Whether a threshold can be drawn from targets (N, L) of 1, 0, -1."""
+    return bool(_decided(targets) >= JUDGED_FROM and (targets == 1).any())
+
+
 def choose_thresholds(
     judged: Judged, own: tuple[float | None, ...], target_precision: float | None
-) -> tuple[float, list[float], list[str]]:
-    """The global threshold, one per label, and what a person should know of them.
+) -> tuple[float, list[float | None], list[str]]:
+    """The global threshold, one per label or None for those that go by it, and what a person should know of them.
 
-    own: thresholds that the labels had; kept, as the global one is, where the images cannot tell a better one.
+    own: thresholds that the labels had; kept, as the global one is, where the images cannot tell a better one. Those
+    of another aim than `target_precision` are not.
     """
     scores, notes = judged.new, []
-    targets = np.where(judged.telling(), judged.targets, -1)
-    threshold = judged.old_threshold
-    enough = (targets >= 0).any(1).sum() >= JUDGED_FROM and (targets == 1).any()
+    targets, threshold = judged.telling_targets(), judged.old_threshold
+    enough = can_tell(targets)
     if enough and target_precision is None:
         threshold = sweep(scores, targets).best()
     elif enough:
@@ -98,10 +108,8 @@ def choose_thresholds(
         notes.append(
             f"Too few images say what is absent to aim at a precision of {target_precision:.2f}: the thresholds stay."
         )
-    fallback: list[float] = [threshold] * targets.shape[1]
-    if own and not (enough and target_precision is not None):
-        fallback = [threshold if value is None else value for value in own]
-    tuned = per_label_thresholds(scores, targets, fallback, target_precision=target_precision if enough else None)
+    aim = target_precision if enough else None
+    tuned = per_label_thresholds(scores, targets, threshold, own if aim is None else (), target_precision=aim)
     return threshold, tuned, notes
 
 
@@ -128,6 +136,7 @@ def compare(judged: Judged, threshold: float, names: tuple[str, ...], seed: int)
         "images": _decided(targets),
         "known_cells": after["known_cells"],
         "labels": len(kept),
+        "old_is_silent": bool(columns.any() and np.isnan(judged.old[:, columns]).any()),
         "threshold": {"new": threshold, "old": judged.old_threshold},
         "new": after["metrics"],
         "old": before["metrics"],
@@ -268,6 +277,10 @@ def summary(comparison: dict[str, Any]) -> Message:
 def warnings(comparison: dict[str, Any]) -> list[Message]:
     """What in a comparison should make a person look twice."""
     found = []
+    if comparison.get("old_is_silent"):  # which earlier versions did not write
+        found.append(
+            Message("The model before lacks the labels that are compared, and counts as one that never names them.")
+        )
     for key, title in (("map", "mAP"), ("micro_f1", Message("Micro F1"))):
         change = comparison["difference"][key]
         if change and change["value"] < -WORSE_BY:

@@ -20,6 +20,7 @@ from demo.comparison import (
     JUDGED_FROM,
     Judged,
     are_enough,
+    can_tell,
     choose_thresholds,
     compare,
     summary,
@@ -86,8 +87,9 @@ def measure(
         )
     comparison = compare(judged, threshold, names, flags.seed)
     found = find_suspects(photos, learned, names)
+    telling = judged.telling_targets()
     result |= {
-        "curve": sweep(judged.new, judged.targets).to_dict(),
+        "curve": sweep(judged.new, telling).to_dict() if can_tell(telling) else None,
         "old_model": figures_of_old,
         "verdict": verdict(comparison),
         "summary": summary(comparison),
@@ -97,7 +99,8 @@ def measure(
         "suspects": {"found": len(found), "cells": found[:SHOWN_SUSPECTS]},
         "trained_images": int((~photos.is_valid).sum()),
     }
-    labels = LabelSet(names, new.labels.categories, tuple(tuned))
+    own = tuple(tuned) if any(value is not None for value in tuned) else ()
+    labels = LabelSet(names, new.labels.categories, own)
     return replace(new, labels=labels, metrics=result)
 
 

@@ -150,7 +150,9 @@ def _loss(history: Sequence[Mapping[str, Any]]) -> str:
     return charts.curves(series, "Training loss by epoch", x_range, (0, top), x_titles=("first epoch", "", "last"))
 
 
-def _threshold(curve: Mapping[str, Sequence[float]], chosen: float) -> str:
+def _threshold(curve: Mapping[str, Sequence[float]] | None, chosen: float) -> str:
+    if curve is None:
+        return f'<p class="quiet">Too few images say what is absent to tell; {chosen:.2f} is used.</p>'
     series = {
         name.replace("f1", "F1"): list(zip(curve["threshold"], curve[name], strict=True))
         for name in ("precision", "recall", "f1")

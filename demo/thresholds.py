@@ -103,31 +103,31 @@ def sweep(scores: np.ndarray, targets: np.ndarray, thresholds: np.ndarray = SWEE
 def per_label_thresholds(
     scores: np.ndarray,
     targets: np.ndarray,
-    fallback: float | Sequence[float],
+    threshold: float,
+    own: Sequence[float | None] = (),
     min_positives: int = MIN_POSITIVES,
     target_precision: float | None = None,
-) -> list[float]:
+) -> list[float | None]:
     """L thresholds: each label's best F1, shrunk towards the global one by how few positives it has.
 
-    A label with fewer than `min_positives` known positives, or without a known negative, gets `fallback`, a number
-    or one per label.
-    Tuning F1 on a rare label overfits (Lin and Lin, CIKM 2023), hence the mean of the label's best and the
-    fallback, weighted n : min_positives for n positives. With `target_precision` it is the label's
-    `precise_threshold`, which is smoothed itself.
+    A label with fewer than `min_positives` known positives, or without a known negative, keeps what it has in `own`:
+    None is that it goes by the global one, wherever that stands. Tuning F1 on a rare label overfits (Lin and Lin, CIKM
+    2023), hence the mean of the label's best and of what it had, or of `threshold`, weighted n : min_positives for n
+    positives. With `target_precision` it is the label's `precise_threshold`, which is smoothed itself.
     """
     scores, targets = check_scores(scores, targets)
-    fallbacks = np.broadcast_to(np.asarray(fallback, float), scores.shape[1])
-    tuned = []
-    for column, instead in enumerate(fallbacks.tolist()):
+    tuned: list[float | None] = []
+    for column, before in enumerate(own or (None,) * scores.shape[1]):
         known = targets[:, column] >= 0
         positives = int((targets[known, column] == 1).sum())
         if positives < min_positives or positives == known.sum():
-            tuned.append(instead)
+            tuned.append(before)
         elif target_precision is not None:
             tuned.append(precise_threshold(scores[known, column], targets[known, column], target_precision)[0])
         else:
-            own = sweep(scores[known, column], targets[known, column]).best()
-            tuned.append(round((positives * own + min_positives * instead) / (positives + min_positives), 4))
+            best = sweep(scores[known, column], targets[known, column]).best()
+            start = threshold if before is None else before
+            tuned.append(round((positives * best + min_positives * start) / (positives + min_positives), 4))
     return tuned
 
 

@@ -166,6 +166,8 @@ def test_an_old_model_that_has_none_of_the_labels_counts_as_silent():
     comparison = compare(Judged(case.new, np.full_like(case.old, np.nan), case.targets, 0.5, "valid"), 0.5, NAMES, 0)
     assert verdict(comparison) == "better"
     assert comparison["old"]["map"] == pytest.approx(comparison["predict_nothing"]["map"])
+    assert "lacks the labels" in warnings(comparison)[0]
+    assert warnings(compare(case, 0.5, NAMES, 0)) == []
 
 
 def test_decisions_that_nobody_corrected_are_counted_where_they_flip():
@@ -180,7 +182,7 @@ def test_corrections_of_what_was_proposed_move_no_threshold():
     scores, targets = scored(60, 1.0)
     of_proposed = np.where(scores >= 0.37, targets, -1)
     case = Judged(scores, scores, of_proposed, 0.37, "valid")
-    assert choose_thresholds(case, (0.2, None, None), None)[:2] == (0.37, [0.2, 0.37, 0.37])
+    assert choose_thresholds(case, (0.2, None, None), None)[:2] == (0.37, [0.2, None, None])
     _, _, notes = choose_thresholds(case, (), 0.9)
     assert "the thresholds stay" in notes[0]
     threshold, tuned, _ = choose_thresholds(Judged(scores, scores, targets, 0.37, "valid"), (0.2, None, None), None)

@@ -14,6 +14,7 @@ from demo.checkpoint import load_checkpoint
 from demo.metrics import mean_ap
 from demo.settings import EMBEDDED_CHECKPOINT, EXAMPLES, ROOT
 from demo.tagger import Tagger
+from demo.thresholds import MIN_POSITIVES
 
 SCENES = ("desert", "mountain", "sea", "sunset", "trees")
 
@@ -49,7 +50,9 @@ def test_it_has_thresholds_and_a_curve_that_agree(embedded):
     position = curve["threshold"].index(embedded.threshold)
     assert curve["f1"][position] == max(curve["f1"])
     assert curve["f1"][position] == pytest.approx(embedded.metrics["metrics"]["micro_f1"], abs=1e-3)
-    assert len(embedded.labels.thresholds) == 61
+    support = [embedded.metrics["labels"][name]["support"] for name in embedded.labels.names]
+    is_tuned = [own is not None for own in embedded.labels.thresholds]
+    assert is_tuned == [count >= MIN_POSITIVES for count in support]
 
 
 def test_the_card_tells_the_figures_of_the_metrics_file(embedded):

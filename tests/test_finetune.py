@@ -101,6 +101,17 @@ def test_the_metrics_file_is_what_evaluate_measures(corrections, tmp_path, tiny_
         assert len(arrays["file_names"]) == stored["images"]
 
 
+def test_confirmations_alone_draw_no_curve_and_no_threshold(tmp_path, make_image, tiny_checkpoint):
+    rows = []
+    for seed in range(24):
+        (tmp_path / f"{seed}.png").write_bytes(make_image(seed))
+        rows.append(row(f"{seed}.png", ["cat"], is_valid=seed % 5 == 0))
+    assert run(write_rows(tmp_path / "c.csv", rows), tmp_path / "out", tiny_checkpoint) == 0
+    old, new = load_checkpoint(tiny_checkpoint), load_checkpoint(tmp_path / "out")
+    assert (new.curve, new.threshold, new.labels.thresholds) == (None, old.threshold, ())
+    assert "Too few images say what is absent" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("train", ["norm", "full"])
 def test_the_backbone_moves_as_far_as_train_says(train, corrections, tmp_path, tiny_checkpoint):
     assert (
@@ -351,7 +362,7 @@ def test_a_target_precision_goes_into_the_checkpoint(coloured, tmp_path, tiny_ch
     new = load_checkpoint(tmp_path / "out")
     assert new.metrics["metrics"]["micro_precision"] >= 0.9
     assert new.labels.thresholds[0] < 0.5  # ten cats are held out, all of them told apart
-    assert new.labels.thresholds[2] == new.threshold
+    assert new.labels.thresholds[2] is None
 
 
 def test_a_dry_run_walks_one_photo_through_and_draws_what_is_learned_from(

@@ -50,18 +50,21 @@ def test_the_best_threshold_is_the_middle_of_equals():
     assert curve.best() == 0.3
 
 
-def test_a_label_with_few_positives_takes_the_global_threshold():
+def test_a_label_with_few_positives_goes_by_the_global_threshold_or_keeps_its_own():
     targets = np.zeros((40, 2), int)
     targets[:20, 0] = 1
     targets[:3, 1] = 1
     scores = np.where(targets == 1, 0.9, 0.8).astype(np.float32)
-    first, second = per_label_thresholds(scores, targets, fallback=0.3)
-    assert second == 0.3
+    first, second = per_label_thresholds(scores, targets, 0.3)
+    assert second is None
     assert 0.3 < first < 0.9
+    lower, kept = per_label_thresholds(scores, targets, 0.3, (0.1, 0.7))
+    assert kept == 0.7
+    assert lower < first
 
 
-def test_a_label_known_as_always_present_takes_the_global_threshold():
-    assert per_label_thresholds(np.full((20, 1), 0.7), np.ones((20, 1), int), fallback=0.4) == [0.4]
+def test_a_label_known_as_always_present_goes_by_the_global_threshold():
+    assert per_label_thresholds(np.full((20, 1), 0.7), np.ones((20, 1), int), 0.4) == [None]
 
 
 def test_mcut_stands_in_the_widest_gap():
