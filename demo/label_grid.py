@@ -10,6 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
@@ -94,8 +95,21 @@ def names(labels: LabelSet, rows: Mapping[str, Correction]) -> list[str]:
     return [*labels.names, *(name for name, _ in counts.most_common() if name not in labels.positions)]
 
 
-def to_do(album: Album, sheet: Sheet, labels: LabelSet, cuts: np.ndarray, rows: Mapping[str, Correction]) -> np.ndarray:
+def to_do(
+    album: Album,
+    sheet: Sheet,
+    labels: LabelSet,
+    cuts: np.ndarray,
+    rows: Mapping[str, Correction],
+    vocabularies: Vocabularies,
+) -> np.ndarray:
     """On how many photos each of L labels is active and undecided, (L,) int32; cuts: (L,) thresholds."""
+
+    @cache
+    def is_spoken_of(model: str) -> np.ndarray:
+        vocabulary = vocabularies(model)
+        return np.array([name in vocabulary for name in labels.names], bool)
+
     places = distinct(album)
     counts = np.zeros(len(labels), np.int32)
     for start in range(0, len(labels), COLUMNS_AT_ONCE):
@@ -106,11 +120,12 @@ def to_do(album: Album, sheet: Sheet, labels: LabelSet, cuts: np.ndarray, rows: 
         row, scores = rows.get(look.digest) if look else None, sheet.of(place)
         if row is None or scores is None:
             continue
+        decided = [labels.positions[name] for name in (*row.labels, *row.rejected) if name in labels.positions]
         if row.reviewed == "all":
-            counts -= active(scores, cuts)
-        else:
-            decided = [labels.positions[name] for name in (*row.labels, *row.rejected) if name in labels.positions]
-            counts[decided] -= active(scores[decided], cuts[decided])
+            is_absent = is_spoken_of(row.model)
+            counts -= active(scores, cuts) & is_absent
+            decided = [position for position in decided if not is_absent[position]]
+        counts[decided] -= active(scores[decided], cuts[decided])
     return counts
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from demo.album import Album
@@ -67,6 +68,19 @@ def test_photos_that_the_model_contradicts_come_first(queue: Queue, desk: Desk) 
     queue.sort(desk, "disagree")
     assert queue.tagging.walk_of(desk).order.tolist() == [5, 2, 0, 1, 3, 4, 6, 7]
     assert queue.value(desk)["states"] == "tddttdtt"
+
+
+def test_labels_that_a_reviewing_model_lacked_are_no_contradiction(queue: Queue, desk: Desk) -> None:
+    data, names = queue.tagging.own_album.read(3), queue.tagging.models.own.checkpoint.labels.names
+    sheet = queue.tagging.own_album.sheet(queue.tagging.models.own)
+    sheet.put(3, np.float32([0.9, *[0.0] * (len(names) - 1)]))
+    said = {"labels": [], "rejected": [], "reviewed": "all", "model_labels": [], "threshold": 0.5}
+    queue.tagging.corrections.save(data, "png", model="before@1", vocabulary=names[1:], **said)
+    queue.sort(desk, "disagree")
+    assert not desk.walk.doubted
+    queue.tagging.corrections.save(data, "png", model="same@1", vocabulary=names, **said)
+    queue.sort(desk, "disagree")
+    assert [*desk.walk.doubted] == [3]
 
 
 def test_an_order_by_rank_follows_the_scores_as_they_come(queue: Queue, desk: Desk) -> None:

@@ -12,7 +12,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ import numpy as np
 
 from demo import label_grid, logs
 from demo.album import Album, Sheet
-from demo.corrections import Correction, read_vocabulary
-from demo.errors import CorrectionsError, DemoError
+from demo.corrections import Correction
+from demo.errors import DemoError
 from demo.label_grid import CONFIRMED, DIGEST_BYTES, NONE, REJECTED, Column, Decision, Said, Saving
 from demo.messages import Message, joined
 from demo.settings import MAX_GRID_DECISIONS, MAX_LABEL_CHARACTERS
@@ -67,7 +67,7 @@ class GridTab:
                 return {"ask": ask, "kind": "empty"}
             labels = tagger.checkpoint.labels
             names = label_grid.names(labels, rows)
-            counts = label_grid.to_do(album, sheet, labels, _cuts(tagger), rows)
+            counts = label_grid.to_do(album, sheet, labels, _cuts(tagger), rows, cache(self.tagging.vocabulary))
             chosen = wanted if wanted in names else names[int(counts.argmax())]
             value = self._column(album, tagger, sheet, rows, chosen)
         except DemoError as error:
@@ -147,9 +147,7 @@ class GridTab:
         self, album: Album, tagger: Tagger, sheet: Sheet, rows: dict[str, Correction], label: str
     ) -> dict[str, Any]:
         labels = tagger.checkpoint.labels
-        known: dict[str, frozenset[str]] = {}
-        vocabularies = partial(self._vocabulary, known)
-        column = label_grid.column(album, sheet, labels, label, rows, vocabularies)
+        column = label_grid.column(album, sheet, labels, label, rows, cache(self.tagging.vocabulary))
         cuts = _cuts(tagger)
         position = labels.positions.get(label)
         return {
@@ -161,16 +159,6 @@ class GridTab:
             **_progress(album, sheet),
             **_sent(column, album),
         }
-
-    def _vocabulary(self, known: dict[str, frozenset[str]], model: str) -> frozenset[str]:
-        if model not in known:
-            try:
-                names = self.tagging.models.vocabulary(model)
-                names = names or read_vocabulary(self.tagging.corrections.folder, model) or ()
-            except CorrectionsError:  # then nothing is known to be absent
-                names = ()
-            known[model] = frozenset(names)
-        return known[model]
 
     def _said(self, album: Album, desk: Desk) -> Said:
         tagger = self.tagging.models.get(desk.model)

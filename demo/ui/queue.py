@@ -9,6 +9,7 @@ import base64
 import time
 from bisect import bisect_left
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from demo import ordering
 from demo.album import Album, Sheet
 from demo.errors import BadInput, CorrectionsError, DemoError, ImageRejected
+from demo.label_grid import Vocabularies
 from demo.messages import Message, joined
 from demo.rows import Correction, now
 from demo.ui import visitor
@@ -208,7 +210,8 @@ class Queue:
             rows = self._rows(walk.album)
             # what was saved on the way was decided with the contradiction in sight
             rows = {place: row for place, row in rows.items() if row.saved_at <= walk.since}
-            ranks = ordering.contradicted(scores, threshold, _decided(rows, checkpoint.labels.positions))
+            decided = _decided(rows, checkpoint.labels.positions, cache(self.tagging.vocabulary))
+            ranks = ordering.contradicted(scores, threshold, decided)
             doubted = {place: row.saved_at for place, row in rows.items() if ranks[place] < 0}
         else:
             ranks = (ordering.uncertain if by == "uncertain" else ordering.rare)(scores, threshold)
@@ -276,11 +279,14 @@ class Queue:
         return {looks[digest]: row for digest, row in rows.items()}
 
 
-def _decided(rows: Mapping[int, Correction], positions: Mapping[str, int]) -> dict[int, tuple[list[int], list[int]]]:
+def _decided(
+    rows: Mapping[int, Correction], positions: Mapping[str, int], vocabularies: Vocabularies
+) -> dict[int, tuple[list[int], list[int]]]:
     """By place, the positions of the labels that were confirmed and rejected."""
     decided = {}
     for place, row in rows.items():
-        absent = set(positions).difference(row.labels) if row.reviewed == "all" else row.rejected
+        unnamed = vocabularies(row.model).difference(row.labels) if row.reviewed == "all" else ()
+        absent = {*row.rejected, *unnamed}
         decided[place] = tuple(
             [positions[name] for name in names if name in positions] for names in (row.labels, absent)
         )

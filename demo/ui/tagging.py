@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from demo import logs
 from demo.album import Album, Look
 from demo.albums import Albums
-from demo.corrections import Corrections
+from demo.corrections import Corrections, read_vocabulary
 from demo.errors import CorrectionsError, DemoError
 from demo.hourly import Hourly
 from demo.images import decode, extension, find_images
@@ -93,6 +93,14 @@ class Tagging:
         if digest in desk.drafts:
             note = Message("Your decisions are here again; they are not saved yet.")
         return self._view(opened, digest, tagger, tagged, desk.drafts.get(digest, settled), note, desk)
+
+    def vocabulary(self, identity: str) -> frozenset[str]:
+        """All label names of a model; none where they are not known, so that none of them counts as absent."""
+        try:
+            names = self.models.vocabulary(identity) or read_vocabulary(self.corrections.folder, identity)
+        except CorrectionsError:
+            names = None
+        return frozenset(names or ())
 
     def save(self, decisions: Decisions | None, desk: Desk) -> Status:
         """Write the row; the message says what was saved, or why nothing was."""
