@@ -120,15 +120,18 @@ class Album:
         return look.digest if look else self._digests.get(place)
 
     def seen(self, place: int, look: Look) -> None:
-        """Note what reading a photo showed; a file that was replaced meanwhile has no scores any more.
+        """Note what reading a photo showed; a file that was replaced meanwhile has no scores and no thumbnail any more.
 
         What was wrong with it before is over: it may have been seen while it was being copied.
         """
         before, self.looks[place] = self.looks[place], look
         self.problems.pop(place, None)
-        if before is not None and before.digest != look.digest:
-            for sheet in list(self._sheets.values()):
-                sheet.forget(place)
+        if before is None or before.digest == look.digest:
+            return
+        with self._lock:
+            self._thumbnail_bytes -= len(self._thumbnails.pop(place, b""))
+        for sheet in list(self._sheets.values()):
+            sheet.forget(place)
 
     def thumbnail(self, place: int) -> bytes:
         """A JPEG of at most THUMBNAIL_PIXELS a side. Raises ImageRejected or OSError."""

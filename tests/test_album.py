@@ -250,6 +250,18 @@ def test_scores_of_a_file_that_was_replaced_are_forgotten(image_folder: Path, ta
     assert np.isnan(sheet.scores()[2]).all()
 
 
+def test_a_file_that_was_replaced_has_another_thumbnail(
+    image_folder: Path, tagger: Tagger, make_image: Callable[..., bytes]
+) -> None:
+    album = Album(sorted(image_folder.iterdir()))
+    finish(album, tagger)
+    before = album.thumbnail(2)
+    sorted(image_folder.iterdir())[2].write_bytes(data := make_image(99))
+    assert album.thumbnail(2) == before
+    album.seen(2, Look(hashlib.sha256(data).hexdigest(), "png", (1, 1)))
+    assert album.thumbnail(2) != before
+
+
 def test_a_fault_of_the_model_is_told_and_ends_the_run(
     image_folder: Path, tagger: Tagger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
