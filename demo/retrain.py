@@ -176,8 +176,8 @@ class Retraining:
             if not goes_on:
                 request = replace(request, out=out, version=_version(request.csv))
             out.mkdir(parents=True, exist_ok=goes_on)
-            arguments = ["--csv", str(request.csv), "--model", request.model, "--out", str(out), *request.flags]
-            arguments += ["--resume"] if goes_on else []
+            arguments = ["--csv", str(request.csv), "--model", request.model, "--out", str(out)]
+            arguments += ["--device", self.settings.device, *request.flags, *(["--resume"] if goes_on else [])]
             progress, log_bytes = _version(out / PROGRESS), _length(out / LOG)
             process = request.asker.run(run_process.start, self._command, arguments, request.csv, out)
         except OSError as error:

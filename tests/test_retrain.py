@@ -59,7 +59,7 @@ def retraining(tmp_path: Path) -> Callable[[str], Retraining]:
 
     def make(script: str) -> Retraining:
         (tmp_path / "script.py").write_text(PREAMBLE + script)
-        return Retraining(Settings(runs=tmp_path / "runs"), (sys.executable, str(tmp_path / "script.py")))
+        return Retraining(Settings(runs=tmp_path / "runs", device="cpu"), (sys.executable, str(tmp_path / "script.py")))
 
     return make
 
@@ -306,7 +306,8 @@ def test_a_finished_run_gives_its_metrics_and_got_its_flags(
     run = until(done, lambda run: run.state != "running")
     assert (run.state, run.metrics["verdict"]) == ("done", "better")
     csv = str(tmp_path / "c.csv")
-    assert run.metrics["arguments"] == ["--csv", csv, "--model", "tiny", "--out", run.out, "--seed", "3"]
+    arguments = ["--csv", csv, "--model", "tiny", "--out", run.out, "--device", "cpu", "--seed", "3"]
+    assert run.metrics["arguments"] == arguments
 
 
 @pytest.mark.parametrize(
