@@ -37,8 +37,8 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-# Pictures of up to 50 MB come and go here. In Pillow's blocks of 16 MB the holes between what is freed stay empty, and a
-# server that was sent a photo of 48 megapixels as text grew by up to 158 MB; in these by up to 133.
+# Pictures of up to 50 MB come and go here. Between Pillow's blocks of 16 MB the holes of what is freed stay empty, and
+# a server that was sent a photo of 48 megapixels as text grew by up to 158 MB; with these by up to 133.
 Image.core.set_block_size(4 * 2**20)
 
 # Called directly and not by Image.open, which warns between 12.5 and 25 megapixels and refuses a large JPEG.

@@ -72,7 +72,7 @@ class View:
             reviewed=self.reviewed,
             is_valid=int(digest[:8], 16) % 5 == 0,
             model_labels=checked_names("model_labels", self.model_labels),
-            threshold=float(self.threshold),
+            threshold=float(self.threshold) + 0.0,  # -0.0 would start with a minus
             model=self.model,
             annotator=annotator,
             saved_at=now(),
